@@ -14,7 +14,7 @@ from geoguesser.data.places import get_coords
 from geoguesser.data.splits import SPLIT_NAMES, UNUSED, Split, assign_by_share, check_shares, hash_share
 from geoguesser.errors import check_int, check_number
 from geoguesser.geo.cells.square import BandCells
-from geoguesser.geo.distance import EARTH_RADIUS_KM, to_unit
+from geoguesser.geo.distance import compute_chord, to_unit
 from geoguesser.geo.region import PlaneRegion, Region
 
 # Blocks are numbered but never listed, so that only the range of their numbers limits them.
@@ -83,10 +83,7 @@ def find_buffer_violations(
     if buffer_km == 0.0:
         return violates
 
-    # Chord length on the unit sphere for a great-circle distance d: 2 sin(d / 2R).
-    vectors = to_unit(coords_deg)
-    max_chord = 2.0 * np.sin(min(buffer_km / EARTH_RADIUS_KM, np.pi) / 2.0)
-
+    vectors, max_chord = to_unit(coords_deg), compute_chord(1000.0 * buffer_km)
     settled = ~movable & (splits != UNUSED)
     for name in reversed(SPLIT_NAMES):
         rows = np.flatnonzero(movable & (splits == name))

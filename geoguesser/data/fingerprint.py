@@ -44,11 +44,11 @@ def compute_fingerprint(
     used = np.where(mask[..., None], digests, 0).astype("<u8")
     return {
         "places": len(table),
-        "ids": _digest("\0".join(table["uuid"]).encode()),
-        "coordinates": _digest(get_coords(table).astype("<f8").tobytes()),
-        "splits": _digest("\0".join(table["split"].astype(str)).encode()),
-        "masks": _digest(np.packbits(mask).tobytes()),
-        "views": _digest(used.tobytes()),
+        "ids": _compute_digest("\0".join(table["uuid"]).encode()),
+        "coordinates": _compute_digest(get_coords(table).astype("<f8").tobytes()),
+        "splits": _compute_digest("\0".join(table["split"].astype(str)).encode()),
+        "masks": _compute_digest(np.packbits(mask).tobytes()),
+        "views": _compute_digest(used.tobytes()),
         "image": image.name,
         "decoder": decoded_by or describe_decoder(),
     }
@@ -66,5 +66,5 @@ def find_differing_parts(
     return differences
 
 
-def _digest(data: bytes) -> str:
+def _compute_digest(data: bytes) -> str:
     return hashlib.blake2b(data, digest_size=8).hexdigest()

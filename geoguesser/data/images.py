@@ -200,10 +200,8 @@ def _get_mode(image: Image.Image) -> str:
 
 
 def _has_exif(data: bytes) -> bool:
-    """Returns whether an EXIF segment is among the first eight of a JPEG; much faster than Pillow's parser.
-
-    The EXIF standard puts it first; some programs write a JFIF segment or their own before it.
-    """
+    """Returns whether an EXIF segment is among the first eight of a JPEG; much faster than Pillow's parser."""
+    # The EXIF standard puts it first; some programs write a JFIF segment or their own before it.
     start = 2
     for _ in range(8):
         # 0xDA starts the compressed image.

@@ -11,7 +11,7 @@ from geoguesser.data.splits import SPLIT_ALIASES, SPLIT_NAMES
 from geoguesser.errors import DataError
 
 HEADINGS = (0, 90, 180, 270)
-HEADING_BY_NAME = {f"{heading}{suffix}": number for number, heading in enumerate(HEADINGS) for suffix in SUFFIXES}
+HEADING_BY_NAME = {f"{heading}{suffix}": index for index, heading in enumerate(HEADINGS) for suffix in SUFFIXES}
 
 # A place's files by heading, None where there is no view.
 ViewNames = tuple[str | None, str | None, str | None, str | None]
@@ -30,7 +30,7 @@ class PlaceFiles(NamedTuple):
     names: ViewNames = STANDARD_NAMES
 
     def path(self, heading: int) -> str:
-        """Returns the path of a view by the number of its heading, from 0 to 3."""
+        """Returns the path of a view by the index of its heading, from 0 to 3."""
         return os.path.join(self.folder, self.names[heading] or STANDARD_NAMES[heading] or "")
 
 
@@ -79,14 +79,14 @@ def list_names(folder: str, base: str | None = None) -> tuple[ViewNames, list[st
 
     with os.scandir(folder) as entries:
         for entry in sorted(entries, key=lambda entry: entry.name):
-            number = HEADING_BY_NAME.get(entry.name.lower())
+            index = HEADING_BY_NAME.get(entry.name.lower())
             if entry.is_symlink():
                 check_inside(entry.path, os.path.realpath(folder) if base is None else base)
-            if number is None:
+            if index is None:
                 continue
-            if names[number] is not None:
-                conflicts += [str(names[number]), entry.name]
-            names[number] = entry.name
+            if names[index] is not None:
+                conflicts += [str(names[index]), entry.name]
+            names[index] = entry.name
 
     views: ViewNames = (names[0], names[1], names[2], names[3])
 

@@ -278,7 +278,7 @@ def drop_far_places(table: pd.DataFrame, region: Region, findings: Findings, far
     if not far.any():
         return table
 
-    # A common mistake deserves a hint: with latitude and longitude swapped, the place lies on land.
+    # A common mistake deserves a hint: with latitude and longitude swapped, the place is on land.
     can_swap = np.flatnonzero(far & (np.abs(coords[:, 1]) <= 90))
     swapped = set(can_swap[region.distance_to_land_km(coords[can_swap][:, ::-1]) == 0].tolist())
     hint = "; with latitude and longitude swapped, the place would be in the region"
@@ -286,7 +286,7 @@ def drop_far_places(table: pd.DataFrame, region: Region, findings: Findings, far
         Finding(
             "far_outside",
             table["row"][row],
-            f"lies {distance_km[row]:.0f} km from region {region.name} (at most {far_km:g} allowed)"
+            f"is {distance_km[row]:.0f} km from region {region.name} (at most {far_km:g} allowed)"
             + (hint if row in swapped else ""),
         )
         for row in np.flatnonzero(far)

@@ -63,7 +63,7 @@ def prepare_store(
 
 
 def _check_folder(out: Path) -> None:
-    """Raises StoreError if a folder that is no store holds other files: removing old shards could delete them."""
+    """Raises StoreError if a folder without a store holds files, because removing old shards could delete them."""
     if not out.is_dir() or is_store(out):
         return
     known = {".lock", "views", "findings.csv", "report.html", f"{MANIFEST}.part"}

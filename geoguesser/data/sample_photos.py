@@ -31,15 +31,11 @@ class SamplePhoto:
 
 def make_sample_photo(view: ByteArray) -> SamplePhoto:
     """Encodes a view, (H, W, 3) RGB, as JPEG."""
-    jpeg = simplejpeg.encode_jpeg(
-        np.ascontiguousarray(view), JPEG_QUALITY, colorspace="RGB", colorsubsampling="420"
-    )
-    return SamplePhoto(jpeg)
+    pixels = np.ascontiguousarray(view)
+    return SamplePhoto(simplejpeg.encode_jpeg(pixels, JPEG_QUALITY, "RGB", colorsubsampling="420"))
 
 
-def load_sample_photos(
-    files: PlaceFiles, fit: str, skip_reasons: Sequence[str] = ("", "", "", "")
-) -> list[SamplePhoto]:
+def load_sample_photos(files: PlaceFiles, fit: str, skip_reasons: Sequence[str] = ("",) * 4) -> list[SamplePhoto]:
     """Reads the four views of a place from their files, except those for which `skip_reasons` has a reason."""
     spec = ImageSpec(size=PHOTO_PX, fit=fit)
     photos: list[SamplePhoto] = []

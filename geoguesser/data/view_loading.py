@@ -43,7 +43,7 @@ class LoadedViews:
     """Result of loading all views of N places.
 
     Attributes:
-        findings: Row, number of the heading, and finding, for each defect or peculiarity of an image.
+        findings: Row, index of the heading, and finding, for each defect or peculiarity of an image.
         num_unreadable: Number of files that the operating system failed to read; a later attempt may succeed.
         decoded: True if views were decoded; False if an earlier run had inspected them.
     """

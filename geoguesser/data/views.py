@@ -77,7 +77,7 @@ class DecodedPlace:
     Attributes:
         images: S arrays (4, 3, H, W) uint8; a missing or broken view is all zeros.
         present: (4,) True for each view that was decoded.
-        errors: Number of the heading -> error of its file.
+        errors: Index of the heading -> error of its file.
     """
 
     images: list[ByteArray]

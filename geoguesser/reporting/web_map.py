@@ -63,7 +63,7 @@ def make_cells(grid: Grid, classes: IntArray | None = None) -> dict[str, Any]:
     chosen = np.arange(grid.num_cells) if classes is None else classes
     rings = grid.outlines_deg(grid.kept[chosen])
     features = [
-        {"type": "Feature", "id": int(number), "properties": {}, "geometry": _polygon(ring)}
+        {"type": "Feature", "id": int(number), "properties": {}, "geometry": _to_polygon(ring)}
         for number, ring in zip(chosen, rings, strict=True)
     ]
     return {"type": "FeatureCollection", "features": features}
@@ -75,7 +75,7 @@ def compute_bounds(region: Region) -> list[list[float]]:
     return [[south, west], [north, east]]
 
 
-def _polygon(ring_deg: FloatArray) -> dict[str, Any]:
+def _to_polygon(ring_deg: FloatArray) -> dict[str, Any]:
     """Converts a closed ring, (V, 2) degrees, to GeoJSON; across the date line it continues beyond 180 degrees."""
     longitude = np.unwrap(ring_deg[:, 1], period=360.0)
     points = np.round(np.stack((longitude, ring_deg[:, 0]), axis=-1), DIGITS)

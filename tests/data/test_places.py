@@ -389,7 +389,7 @@ def test_places_far_outside(tmp_path: Path) -> None:
     lines = refusal(root).splitlines()
     assert lines[0] == "The data break rules (3 far_outside):"
     assert lines[-1].endswith(": data.on_bad.far_outside=skip")
-    pattern = r"  far_outside: (.*) lies (\d+) km from region box \(at most 300 allowed\)(.*)"
+    pattern = r"  far_outside: (.*) is (\d+) km from region box \(at most 300 allowed\)(.*)"
     matches = [re.fullmatch(pattern, line) for line in lines[1:-1]]
     result = [match.groups() for match in matches if match]
     assert [where for where, _, _ in result] == [f"{root}/data.csv row {row}" for row in (3, 4, 5)]

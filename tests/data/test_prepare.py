@@ -704,10 +704,10 @@ def test_a_store_has_no_folders_to_split_by(store: Path) -> None:
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("", "is no manifest of a store"),
-        ("[]", "is no manifest of a store"),
-        ("{}", "is no manifest of a store"),
-        ('{"format": 1}', "is no manifest of a store (it lacks label, decoder, "),
+        ("", "is not the manifest of a store"),
+        ("[]", "is not the manifest of a store"),
+        ("{}", "is not the manifest of a store"),
+        ('{"format": 1}', "is not the manifest of a store (it lacks label, decoder, "),
         ('{"format": 2}', "has format 2; this version reads up to 1. Update geoguesser."),
     ],
 )

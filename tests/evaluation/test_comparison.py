@@ -146,7 +146,7 @@ def test_runs_on_different_places_are_compared_on_shared_ones(tmp_path: Path, cr
 
     assert not comparison.same_places
     assert any("Not all runs were tested on the same places" in note for note in list_notes(comparison))
-    assert "not compared, because they share fewer than 20 test places" in format_headline(comparison)
+    assert "not compared, with fewer than 20 test places" in format_headline(comparison)
 
 
 def test_a_place_that_moved_is_not_shared(tmp_path: Path, croatia):

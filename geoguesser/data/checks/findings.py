@@ -30,7 +30,7 @@ class FindingKind:
 
 FINDING_KINDS: dict[str, FindingKind] = {
     # Mistakes in a table or a folder stop, because somebody should look at them.
-    "bad_row": FindingKind("error", False, "a coordinate is no number or out of range"),
+    "bad_row": FindingKind("error", False, "a coordinate is not a number or out of range"),
     "duplicate_id": FindingKind("error", False, "the same uuid twice"),
     "missing_images": FindingKind("error", False, "a row without any view"),
     "missing_view": FindingKind("error", False, "a folder without one of the four views"),
@@ -42,15 +42,15 @@ FINDING_KINDS: dict[str, FindingKind] = {
     "placeholder_image": FindingKind("skip", True, "a tiny or featureless image"),
     "no_view": FindingKind("skip", False, "with data.missing_views=mask: no view of it can be used"),
     "duplicate_panorama": FindingKind("skip", True, "the same panorama id twice"),
-    "identical_image": FindingKind("skip", True, "the very bytes of another place's image"),
-    "near_duplicate": FindingKind("skip", True, "at least three views look like those of a place beside it"),
+    "identical_image": FindingKind("skip", True, "the same bytes as another place's image"),
+    "near_duplicate": FindingKind("skip", True, "at least three views are similar to those of a nearby place"),
     # Peculiarities are only listed.
-    "same_coordinates": FindingKind("keep", True, "the very coordinates of another place"),
+    "same_coordinates": FindingKind("keep", True, "the same coordinates as another place"),
     "repeated_view": FindingKind("keep", True, "one image for two headings"),
     "split_bridge": FindingKind("keep", True, "duplicates on both sides of a split"),
     "unusual_mode": FindingKind("keep", True, "grey, CMYK, palette or transparent; turned into RGB"),
-    "turned_image": FindingKind("keep", True, "EXIF says that it lies on its side; turned upright"),
-    "small_image": FindingKind("keep", True, "less than half of the size asked for; it is enlarged"),
+    "turned_image": FindingKind("keep", True, "rotated or mirrored by its EXIF orientation; turned upright"),
+    "small_image": FindingKind("keep", True, "less than half of the requested size; it is enlarged"),
     "odd_aspect": FindingKind("keep", True, "at least twice as long one way as the other"),
 }
 

@@ -42,7 +42,7 @@ class InspectedPlace:
         views: (4,) records of dtype `IMAGE_DTYPE`.
         thumbnails: S arrays (4, 3, 8, 8) uint8.
         sums: S arrays (4, 2, 3) int64, as in `ImageStats`.
-        findings: Number of the heading and finding, for each defect or peculiarity of an image.
+        findings: Index of the heading and finding, for each defect or peculiarity of an image.
         num_unreadable: Number of files that the operating system failed to read; a later attempt may succeed.
     """
 
@@ -83,11 +83,11 @@ class ImageStats:
         """Returns the statistics of the given rows only, in their order."""
         return type(self)(*(getattr(self, field.name)[rows] for field in fields(self)))
 
-    def put(self, row: int, place: InspectedPlace, number: int = 0) -> None:
-        """Stores one place, with the sums and thumbnails of the spec with the given number."""
+    def put(self, row: int, place: InspectedPlace, index: int = 0) -> None:
+        """Stores one place, with the sums and thumbnails of the spec with the given index."""
         self.views[row] = place.views
-        self.thumbnails[row] = place.thumbnails[number]
-        self.sums[row] = place.sums[number]
+        self.thumbnails[row] = place.thumbnails[index]
+        self.sums[row] = place.sums[index]
 
     def sum_used_views(self, mask: BoolArray) -> IntArray:
         """Returns (N, 2, 3) sums of the pixels and of their squares over the used views, (N, 4), of each place."""

@@ -97,10 +97,10 @@ def inspect_place(files: PlaceFiles, specs: Sequence[ImageSpec]) -> InspectedPla
             continue
 
         place.findings.extend((heading, Finding(kind, path, reason)) for kind, reason in kinds)
-        for number, image in enumerate(images):
-            to_channels_first(image, place.images[number][heading])
-            place.thumbnails[number][heading] = _make_thumbnail(image).transpose(2, 0, 1)
-            place.sums[number][heading] = _sum_pixels(image)
+        for index, image in enumerate(images):
+            to_channels_first(image, place.images[index][heading])
+            place.thumbnails[index][heading] = _make_thumbnail(image).transpose(2, 0, 1)
+            place.sums[index][heading] = _sum_pixels(image)
 
     place.views["hash"] = compute_picture_hash(place.thumbnails[0])
     return place

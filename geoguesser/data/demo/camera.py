@@ -105,10 +105,8 @@ def blend(target: Image, colour: Image, opacity: Image) -> None:
 
 
 def apply_camera(canvas: Image, light: Light, rng: np.random.Generator) -> Image:
-    """Applies white balance and saturation, tone curve, blur and noise to a canvas.
-
-    Deviations of the gains (1.2 %) and of the exposure (4 %) between views were chosen by eye.
-    """
+    """Applies white balance and saturation, tone curve, blur and noise to a canvas."""
+    # Deviations of the gains (1.2 %) and of the exposure (4 %) between views were chosen by eye.
     gains = np.array(light.gains) * np.exp(rng.normal(0.0, 0.012, 3))
     grey = np.full((3, 3), (1.0 - light.saturation) / 3.0)
     matrix = gains[:, None] * (grey + light.saturation * np.eye(3))

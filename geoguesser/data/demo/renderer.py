@@ -74,7 +74,7 @@ def _draw_sky(canvas: Image, camera: Camera) -> Image:
     low, high = to_layer(186, 203, 219), to_layer(72, 118, 176)
     sky = low + blue * (1.0 - veil) * (high - low)
     grey = to_layer(224, 227, 231) * (1.0 - 0.5 * max(scene.cloud - 0.5, 0.0))
-    sky += _clouds(camera, rise, across) * np.clip(rise * 5.0, 0.3, 1.0) * (grey - sky)
+    sky += _compute_clouds(camera, rise, across) * np.clip(rise * 5.0, 0.3, 1.0) * (grey - sky)
     sky *= 1.0 + 0.16 * side
     sky += glow * (to_layer(105, 98, 80) * (1.0 - 0.6 * scene.cloud))
 
@@ -83,15 +83,14 @@ def _draw_sky(canvas: Image, camera: Camera) -> Image:
     return np.minimum(whole[-1].T[:, None], 245.0)
 
 
-def _clouds(camera: Camera, rise: Image, across: Image) -> Image:
+def _compute_clouds(camera: Camera, rise: Image, across: Image) -> Image:
     """Returns (rows, px) the opacity of a flat layer of clouds in perspective, which turns with the heading."""
     ahead = 70.0 / (np.maximum(rise, 0.0) + 0.25)
     right = ahead * across
     turn = math.radians(camera.heading_deg)
     sin, cos = math.sin(turn), math.cos(turn)
-    noise = sample_texture(
-        camera.scene, ahead * cos - right * sin + 256, ahead * sin + right * cos + 256, CLOUD_EXPONENT
-    )
+    rows, columns = ahead * cos - right * sin + 256, ahead * sin + right * cos + 256
+    noise = sample_texture(camera.scene, rows, columns, CLOUD_EXPONENT)
     return np.clip((noise - 1.7 + 3.8 * camera.scene.cloud) * 0.6, 0.0, 1.0)
 
 

@@ -40,15 +40,15 @@ def make_scene(site: Surroundings, rng: np.random.Generator) -> Scene:
     """Draws the scene of a place; the order of the draws determines the scene."""
     season = str(rng.choice(["summer", "spring", "autumn", "winter"], p=[0.6, 0.2, 0.14, 0.06]))
     snowy = season == "winter" and site.mediterranean < 0.4 and rng.random() < 0.6
-    grass = _grass(site, season, snowy, rng)
+    grass = _choose_grass(site, season, snowy, rng)
     asphalt = rng.random() < 0.9
-    cloud, visibility_km = _weather(rng)
-    farmed = rng.random() < _farmed(site)
-    left, right = (_field(site, grass, farmed, snowy, rng) for _ in range(2))
+    cloud, visibility_km = _sample_weather(rng)
+    farmed = rng.random() < _compute_farmed_share(site)
+    left, right = (_sample_field(site, grass, farmed, snowy, rng) for _ in range(2))
     tone = 104.0 + 34.0 * float(np.tanh(site.customs[6])) + rng.normal(0, 5) if asphalt else rng.uniform(150, 175)
 
     return Scene(
-        road_deg=_road_deg(site, rng),
+        road_deg=_sample_road_bearing(site, rng),
         lane_m=float(rng.choice([-1.6, 1.6])),
         road_half_m=rng.uniform(2.6, 3.6),
         road=(tone, tone, tone * 1.02) if asphalt else (tone, tone * 0.93, tone * 0.8),
@@ -61,16 +61,16 @@ def make_scene(site: Surroundings, rng: np.random.Generator) -> Scene:
         relief=_mix((72, 98, 62), (46, 74, 56), site.mountain) if not snowy else (150, 158, 164),
         rocky_relief=site.mediterranean,
         snow=float(snowy),
-        strips=_strips(site, season, rng),
-        trees=_trees(site, season, rng),
-        houses=_houses(site, rng),
-        cars=_cars(rng),
-        poles=_poles(site, rng),
+        strips=_sample_strips(site, season, rng),
+        trees=_sample_trees(site, season, rng),
+        houses=_sample_houses(site, rng),
+        cars=_sample_cars(rng),
+        poles=_sample_poles(site, rng),
         sun_deg=rng.normal(180, 32),
         sun_height_deg=rng.uniform(22, 58),
         cloud=cloud,
         visibility_km=visibility_km,
-        light=_light(rng),
+        light=_sample_light(rng),
         noise_offset_px=(int(rng.integers(512)), int(rng.integers(512))),
     )
 
@@ -94,14 +94,14 @@ def _chance(custom: float) -> float:
     return float(1.0 / (1.0 + np.exp(-5.0 * custom)))
 
 
-def _weather(rng: np.random.Generator) -> tuple[float, float]:
+def _sample_weather(rng: np.random.Generator) -> tuple[float, float]:
     kind = rng.choice(5, p=[0.38, 0.31, 0.22, 0.03, 0.06])
     cloud = rng.uniform(*((0.0, 0.2), (0.3, 0.6), (0.85, 1.0), (0.9, 1.0), (0.1, 0.6))[kind])
     visibility_km = rng.uniform(*((45, 90), (40, 80), (25, 50), (0.15, 0.8), (8, 16))[kind])
     return float(cloud), float(visibility_km)
 
 
-def _light(rng: np.random.Generator) -> Light:
+def _sample_light(rng: np.random.Generator) -> Light:
     """Draws light and camera; they vary so much that mean colours carry little information about the place."""
     warm, green = rng.normal(0.0, 0.028), rng.normal(0.0, 0.01)
     gains = (float(np.exp(warm)), float(np.exp(green)), float(np.exp(-warm)))
@@ -109,12 +109,12 @@ def _light(rng: np.random.Generator) -> Light:
     return Light(gains, rng.uniform(0.75, 1.0), float(gamma), float(exposure), rng.uniform(1.0, 2.5))
 
 
-def _road_deg(site: Surroundings, rng: np.random.Generator) -> float:
+def _sample_road_bearing(site: Surroundings, rng: np.random.Generator) -> float:
     """Draws the bearing of the road: parallel to the coast, changed by a custom, in either direction."""
     return 125.0 + 40.0 * site.customs[8] + 7.0 * rng.normal() + (180.0 if rng.random() < 0.5 else 0.0)
 
 
-def _grass(site: Surroundings, season: str, snowy: bool, rng: np.random.Generator) -> Colour:
+def _choose_grass(site: Surroundings, season: str, snowy: bool, rng: np.random.Generator) -> Colour:
     if snowy:
         return _vary(SNOW, rng, 0.03)
     green, dry = (98, 138, 54), (182, 160, 100)
@@ -123,12 +123,12 @@ def _grass(site: Surroundings, season: str, snowy: bool, rng: np.random.Generato
     return _vary(_mix(green, dry, min(max(dryness, 0.0), 1.0)), rng, 0.08)
 
 
-def _farmed(site: Surroundings) -> float:
+def _compute_farmed_share(site: Surroundings) -> float:
     regional = 0.9 * site.east + 0.9 * site.istria - 0.5 * site.mountain - 0.5 * site.mediterranean
     return _chance(0.7 * site.customs[4] - 0.2 + regional)
 
 
-def _field(site: Surroundings, grass: Colour, farmed: bool, snowy: bool, rng: np.random.Generator) -> Field:
+def _sample_field(site: Surroundings, grass: Colour, farmed: bool, snowy: bool, rng: np.random.Generator) -> Field:
     """Draws rows of a crop or of vines, or a meadow with bare patches; there is rock on red soil by the sea."""
     c = site.customs
     rock = site.mediterranean * (1.0 - 0.8 * site.istria) * min(max(0.7 + 0.3 * c[1], 0.1), 1.0)
@@ -144,7 +144,7 @@ def _field(site: Surroundings, grass: Colour, farmed: bool, snowy: bool, rng: np
     return Field(crop, soil, spacing_m, 0.3 * rock, 0.0)
 
 
-def _tree_shares(site: Surroundings) -> dict[str, float]:
+def _compute_tree_shares(site: Surroundings) -> dict[str, float]:
     c, med = site.customs, site.mediterranean
     inland = 1.0 - med
     weights = {
@@ -160,7 +160,7 @@ def _tree_shares(site: Surroundings) -> dict[str, float]:
     return {kind: weight / sum(sharp.values()) for kind, weight in sharp.items()}
 
 
-def _leaf_colour(kind: str, season: str, custom: float, rng: np.random.Generator) -> Colour:
+def _choose_leaf_colour(kind: str, season: str, custom: float, rng: np.random.Generator) -> Colour:
     """Draws the colour of leaves: bluish for a low custom, yellowish for a high one, partly brown in autumn."""
     if season == "autumn" and kind in ("oak", "poplar") and rng.random() < 0.7:
         return _vary(AUTUMN[rng.integers(len(AUTUMN))], rng, 0.12)
@@ -169,21 +169,21 @@ def _leaf_colour(kind: str, season: str, custom: float, rng: np.random.Generator
     return _vary(_mix(shade, towards, min(0.3 * abs(custom), 0.45)), rng, 0.09)
 
 
-def _trees(site: Surroundings, season: str, rng: np.random.Generator) -> tuple[Tree, ...]:
+def _sample_trees(site: Surroundings, season: str, rng: np.random.Generator) -> tuple[Tree, ...]:
     density = np.exp(0.6 * site.customs[7] + 0.1 * rng.normal()) * (1.0 - 0.4 * site.east)
-    shares = _tree_shares(site)
+    shares = _compute_tree_shares(site)
     trees = []
 
     for drawn in rng.choice(list(shares), min(int(44 * density), 90), p=list(shares.values())).tolist():
         kind = "bare" if season == "winter" and drawn in ("oak", "poplar") else drawn
         u_m = (1.0 if rng.random() < 0.5 else -1.0) * (6.5 + 30.0 * rng.random() ** 1.5)
         height_m = rng.uniform(*HEIGHTS_M[kind]) * (0.75 if abs(u_m) < 10 else 1.0)
-        colour = _leaf_colour(kind, season, site.customs[4], rng)
+        colour = _choose_leaf_colour(kind, season, site.customs[4], rng)
         trees.append(Tree(kind, float(u_m), rng.uniform(-90, 90), height_m, colour))
     return tuple(trees)
 
 
-def _houses(site: Surroundings, rng: np.random.Generator) -> tuple[House, ...]:
+def _sample_houses(site: Surroundings, rng: np.random.Generator) -> tuple[House, ...]:
     med, istria = site.mediterranean, site.istria
     weights = {
         "dalmatia": med * (1.0 - 0.9 * istria),
@@ -199,11 +199,11 @@ def _houses(site: Surroundings, rng: np.random.Generator) -> tuple[House, ...]:
     for slot in rng.permutation(18)[: int(rng.integers(4, 9))]:
         style = str(rng.choice(list(weights), p=shares / shares.sum()))
         side, v_m = (-1.0 if slot % 2 else 1.0), -60.0 + 15.0 * (slot // 2) + rng.uniform(-2, 2)
-        houses.append(_house(STYLES[style], side, v_m, site, rng))
+        houses.append(_sample_house(STYLES[style], side, v_m, site, rng))
     return tuple(houses)
 
 
-def _house(style: Style, side: float, v_m: float, site: Surroundings, rng: np.random.Generator) -> House:
+def _sample_house(style: Style, side: float, v_m: float, site: Surroundings, rng: np.random.Generator) -> House:
     walls, roof, pitch, storeys, gable_to_road = style
     half_width_m, half_length_m = rng.uniform(3.2, 4.2), rng.uniform(4.5, 6.0)
     storeys += int(rng.random() < _chance(site.customs[3] - 0.8))
@@ -219,25 +219,25 @@ def _house(style: Style, side: float, v_m: float, site: Surroundings, rng: np.ra
         0.5 + 2.7 * storeys,
         half_width_m * wide_roof,
         gable_to_road if rng.random() < 0.85 else not gable_to_road,
-        _vary(_custom_wall(walls[rng.integers(3)], site.customs[1]), rng, 0.04),
-        _vary(_custom_roof(roof, site.customs[0]), rng, 0.07),
+        _vary(_choose_wall(walls[rng.integers(3)], site.customs[1]), rng, 0.04),
+        _vary(_choose_roof(roof, site.customs[0]), rng, 0.07),
         shutters,
     )
 
 
-def _custom_wall(wall: Colour, custom: float) -> Colour:
+def _choose_wall(wall: Colour, custom: float) -> Colour:
     """Returns the colour of a wall: whiter for a low custom, more ochre for a high one."""
     share = min(abs(custom) * 0.5, 0.8)
     return _mix(wall, (240, 238, 232) if custom < 0 else (222, 170, 96), share)
 
 
-def _custom_roof(roof: Colour, custom: float) -> Colour:
+def _choose_roof(roof: Colour, custom: float) -> Colour:
     """Returns the colour of a roof: greyer for a low custom, brighter red for a high one."""
     share = min(abs(custom) * 0.5, 0.8)
     return _mix(roof, (104, 100, 100) if custom < 0 else (196, 74, 44), share)
 
 
-def _strips(site: Surroundings, season: str, rng: np.random.Generator) -> tuple[Strip, ...]:
+def _sample_strips(site: Surroundings, season: str, rng: np.random.Generator) -> tuple[Strip, ...]:
     c, strips = site.customs, []
     conifers = _chance(0.4 * c[2] - 0.5 + 1.2 * site.mountain)
     for side in (-1.0, 1.0):
@@ -245,33 +245,35 @@ def _strips(site: Surroundings, season: str, rng: np.random.Generator) -> tuple[
             kind = "spruce" if rng.random() < conifers else ("bare" if season == "winter" else "oak")
             away_m = 70.0 * float(np.exp(0.4 * c[7] + 0.15 * rng.normal())) + 60.0 * site.east
             height_m = 11.0 * float(np.exp(-0.35 * c[2] + 0.1 * rng.normal()))
-            strips.append(Strip(kind, side * away_m, height_m, _leaf_colour(kind, season, site.customs[4], rng)))
+            strips.append(
+                Strip(kind, side * away_m, height_m, _choose_leaf_colour(kind, season, site.customs[4], rng))
+            )
         if season in ("summer", "autumn") and rng.random() < 0.4 * site.east:
             maize: Colour = (112, 132, 52) if season == "summer" else (176, 150, 92)
             strips.append(Strip("maize", side * rng.uniform(9, 20), 2.3, _vary(maize, rng)))
         if rng.random() < _chance(0.6 * c[9] + 0.2):
-            strips.append(_fence(side, site, season, rng))
+            strips.append(_sample_fence(side, site, season, rng))
     return tuple(strips)
 
 
-def _fence(side: float, site: Surroundings, season: str, rng: np.random.Generator) -> Strip:
+def _sample_fence(side: float, site: Surroundings, season: str, rng: np.random.Generator) -> Strip:
     u_m = side * rng.uniform(4.8, 6.2)
     height_m = 1.05 * float(np.exp(0.2 * site.customs[9] + 0.08 * rng.normal()))
     if rng.random() < 0.85 * site.mediterranean:
         return Strip("stones", u_m, height_m, _vary((206, 200, 188), rng, 0.06))
     if rng.random() < _chance(site.customs[5]):
-        return Strip("hedge", u_m, 1.2 * height_m, _leaf_colour("shrub", season, site.customs[4], rng))
+        return Strip("hedge", u_m, 1.2 * height_m, _choose_leaf_colour("shrub", season, site.customs[4], rng))
     return Strip("pickets", u_m, height_m, _vary((132, 112, 92), rng, 0.2))
 
 
-def _cars(rng: np.random.Generator) -> tuple[tuple[float, float, Colour], ...]:
+def _sample_cars(rng: np.random.Generator) -> tuple[tuple[float, float, Colour], ...]:
     count = int(rng.choice([0, 1, 2], p=[0.5, 0.35, 0.15]))
     sides = rng.choice([-1.0, 1.0], count)
     tints = [CAR_COLOURS[rng.integers(len(CAR_COLOURS))] for _ in range(count)]
     return tuple((1.7 * s, -s * rng.uniform(9, 45), t) for s, t in zip(sides, tints, strict=True))
 
 
-def _poles(site: Surroundings, rng: np.random.Generator) -> tuple[str, float, float, float]:
+def _sample_poles(site: Surroundings, rng: np.random.Generator) -> tuple[str, float, float, float]:
     if rng.random() < 0.15:
         return "", 0.0, 1.0, 0.0
     kind = "concrete" if rng.random() < _chance(site.customs[3]) else "wood"

@@ -53,16 +53,8 @@ class SourceKind:
         return [Path(str(name)).expanduser() for name in names]
 
 
-PLACES = SourceKind(
-    name="places",
-    description="Folders of photos, of its owner's",
-    folder_keys=("roots",),
-)
-STORE = SourceKind(
-    name="store",
-    description="A prepared store of photos, of its owner's",
-    folder_keys=("path",),
-)
+PLACES = SourceKind(name="places", description="Folders of photos, of its owner's", folder_keys=("roots",))
+STORE = SourceKind(name="store", description="A prepared store of photos, of its owner's", folder_keys=("path",))
 DEMO = SourceKind(
     name="demo",
     description="A synthetic country, drawn by a program",

@@ -52,7 +52,7 @@ class Store:
     def open(cls, path: str | Path) -> Self:
         """Reads the manifest, and checks that all files are present and of the recorded size.
 
-        Raises MissingFileError for a folder that is no store, and StoreError for a damaged store or a newer
+        Raises MissingFileError for a folder without a store, and StoreError for a damaged store or a newer
         format.
         """
         folder = Path(path).expanduser()
@@ -145,7 +145,7 @@ class Store:
     def thumbnails(self) -> ByteArray:
         """Returns (N, 4, 3, 8, 8) thumbnails, memory-mapped."""
         file = self.folder / self.manifest["thumbnails"]
-        with _as_store_errors(file):
+        with _convert_read_errors(file):
             thumbnails: ByteArray = np.load(file, mmap_mode="r")
         return thumbnails
 
@@ -162,7 +162,7 @@ class Store:
 
     def _facts(self, name: str) -> Any:
         file = self.folder / self.manifest["facts"]
-        with _as_store_errors(file), file.open("rb") as stream, np.load(stream) as facts:
+        with _convert_read_errors(file), file.open("rb") as stream, np.load(stream) as facts:
             return facts[name]
 
 
@@ -179,8 +179,8 @@ class StoreViews(Views):
         views = torch.empty((len(rows), *self.maps[0].shape[1:]), dtype=torch.uint8)
         flat_views = views.numpy().reshape(len(rows), -1)
         pairs = zip(self.shard[rows].tolist(), self.slot[rows].tolist(), strict=True)
-        for number, (shard, slot) in enumerate(pairs):
-            flat_views[number] = self._flat[shard][slot]
+        for index, (shard, slot) in enumerate(pairs):
+            flat_views[index] = self._flat[shard][slot]
         return views
 
     def take(self, rows: IntArray) -> StoreViews:
@@ -198,14 +198,14 @@ def is_store(path: str | Path) -> bool:
 
 
 def read_manifest(folder: Path) -> dict[str, Any]:
-    """Reads store.json; raises StoreError if it is no manifest of a store, or of a newer format."""
+    """Reads store.json; raises StoreError if it is not the manifest of a store, or is of a newer format."""
     file = folder / MANIFEST
     try:
         manifest: dict[str, Any] = json.loads(file.read_text(encoding="utf-8"))
         form = int(manifest["format"])
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise StoreError.at(
-            str(file), f"is no manifest of a store ({first_line(error)})", remedy=SPLITS_LOST
+            str(file), f"is not the manifest of a store ({first_line(error)})", remedy=SPLITS_LOST
         ) from error
     if form > STORE_FORMAT_VERSION:
         raise StoreError(
@@ -216,12 +216,12 @@ def read_manifest(folder: Path) -> dict[str, Any]:
     shards = {len(entry["shards"]) for entry in manifest.get("images", {}).values()}
     if missing or shards != {len(manifest["shard_places"])}:
         defect = f"lacks {', '.join(missing)}" if missing else "names more shards for one size than for another"
-        raise StoreError.at(str(file), f"is no manifest of a store (it {defect})", remedy=SPLITS_LOST)
+        raise StoreError.at(str(file), f"is not the manifest of a store (it {defect})", remedy=SPLITS_LOST)
     return manifest
 
 
 @contextmanager
-def _as_store_errors(file: Path) -> Iterator[None]:
+def _convert_read_errors(file: Path) -> Iterator[None]:
     try:
         yield
     except (OSError, ValueError, KeyError, BadZipFile) as error:

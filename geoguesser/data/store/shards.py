@@ -39,15 +39,12 @@ SPARE_BYTES = 2**24
 
 @dataclass
 class PackedViews:
-    """Result of packing N places.
+    """Result of packing N places: statistics of the images and names of the shards, by `ImageSpec.name`."""
 
-    Attributes:
-        stats: Statistics of the images by `ImageSpec.name`, without thumbnails, which are in the .npz files.
-        findings: Place index, heading index and finding.
-        shards: Names of the shards by `ImageSpec.name`.
-    """
-
+    # Without thumbnails, which are in the .npz files.
     stats: dict[str, ImageStats]
+
+    # Place index, heading index and finding.
     findings: list[tuple[int, int, Finding]] = field(default_factory=list)
     shards: dict[str, list[str]] = field(default_factory=dict)
     num_reused: int = 0

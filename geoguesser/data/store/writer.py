@@ -155,7 +155,7 @@ def _make_stored_table(
     store_columns: dict[str, Any] = {
         "store_split": prepared.table["split"].to_numpy(),
         "source": table["root"].map(_shorten_roots(table["root"].unique().tolist())).to_numpy(),
-        **{column: prepared.mask[:, number] for number, column in enumerate(MASK_COLUMNS)},
+        **{column: prepared.mask[:, index] for index, column in enumerate(MASK_COLUMNS)},
         "shard": shard,
         "slot": slot,
         "same_as": groups,

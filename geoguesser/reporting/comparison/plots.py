@@ -150,13 +150,13 @@ def draw_shares(path: Path, comparison: Comparison) -> None:
 
     with style.narrow_picture(path, 3.4) as figure:
         axes = style.add_axes(figure, 0.62, 0.55, style.NARROW_WIDTH_IN - 0.8, 2.7)
-        for number, entry in enumerate(entries):
+        for index, entry in enumerate(entries):
             errors = np.sort(entry.group.errors.ravel())
             share = np.arange(1, len(errors) + 1) / len(errors)
             axes.step(errors, share, where="post", color=colours[entry.letter], lw=1.5, label=entry.letter)
 
             # Letters stand at different heights, so that they do not overlap.
-            middle = min(int((0.25 + 0.06 * number) * len(errors)), len(errors) - 1)
+            middle = min(int((0.25 + 0.06 * index) * len(errors)), len(errors) - 1)
             _draw_letter(axes, entry.letter, colours[entry.letter], (errors[middle], share[middle]))
 
         axes.set_xscale("log")
@@ -181,7 +181,7 @@ def draw_learning(path: Path, comparison: Comparison) -> None:
     epochs = 0
     with style.narrow_picture(path, 3.4) as figure:
         axes = style.add_axes(figure, 0.62, 0.55, style.NARROW_WIDTH_IN - 0.8, 2.7)
-        for number, entry in enumerate(select_entries(comparison, MAX_CURVES)):
+        for index, entry in enumerate(select_entries(comparison, MAX_CURVES)):
             colour, runs = colours[entry.letter], entry.group.runs
             width, alpha = (1.5, 1.0) if len(runs) == 1 else (0.9, 0.7)
             for run in runs:
@@ -193,7 +193,7 @@ def draw_learning(path: Path, comparison: Comparison) -> None:
 
             # The letter stands on the curve of the last run, farther right for each entry.
             if len(x):
-                middle = min(len(x) - 1, number * len(x) // MAX_CURVES + len(x) // 3)
+                middle = min(len(x) - 1, index * len(x) // MAX_CURVES + len(x) // 3)
                 _draw_letter(axes, entry.letter, colour, (x[middle], y[middle]))
 
         # Large errors of the first epochs do not set the scale.

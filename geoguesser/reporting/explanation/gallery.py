@@ -138,15 +138,15 @@ class _Planner:
                 draw = partial(_draw_posterior, subject, row)
                 self.add("posterior", "places", draw, file=f"posterior_{number}", text=text, photos=True)
         if subject.grid is None:
-            self.missing["posteriors, confusion, activation maps"] = (
-                "The head has no cells: it predicts a point only."
-            )
+            self.missing["posteriors, confusion, activation maps"] = "The head has no cells. It predicts points."
 
         # A place with a middling error, if its images are present.
         middle = [row for row in subject.examples[len(subject.examples) // 2 :] if row in subject.positions]
         if middle:
-            draw = partial(_draw_quadruplet, subject, middle[0])
-            self.add("quadruplet", "places", draw, photos=True)
+            place = subject.load_place(middle[0])
+            self.add(
+                "quadruplet", "places", partial(draw_quadruplet, region=subject.region, place=place), photos=True
+            )
 
     def plan_errors(self, *, neighbours: bool) -> None:
         subject, region, table = self.subject, self.subject.region, self.subject.run.predictions
@@ -255,10 +255,6 @@ def _draw_posterior(subject: Subject, row: int, path: Path) -> None:
         posterior = posterior[subject.positions[row]]
     place = subject.load_place(row)
     draw_posterior(path, region=subject.region, grid=subject.grid, posterior=posterior, place=place)
-
-
-def _draw_quadruplet(subject: Subject, row: int, path: Path) -> None:
-    draw_quadruplet(path, region=subject.region, place=subject.load_place(row))
 
 
 def _compute_activation(subject: Subject, row: int) -> attribution.Activation:

@@ -70,11 +70,7 @@ def add_posterior(axes: Axes, rings: list[tuple[int, FloatArray]], posterior: Fl
 
 
 def add_points(
-    axes: Axes,
-    projection: MapProjection,
-    true_deg: FloatArray,
-    predicted_deg: FloatArray,
-    size_pt: float = 12,
+    axes: Axes, projection: MapProjection, true_deg: FloatArray, predicted_deg: FloatArray, size_pt: float = 12
 ) -> None:
     """Draws a star at the true point, a cross at the predicted point, and the line between them."""
     lasts, firsts, _ = projection.project_lines(true_deg[None], predicted_deg[None])

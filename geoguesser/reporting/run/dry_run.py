@@ -41,9 +41,7 @@ def print_dry_run(
         seconds = counts["places"] * forward_s + epochs * steps * HEAD_STEP_S
 
     total = sum(parameter.numel() for parameter in network.parameters())
-    num_without_backbone = sum(
-        parameter.numel() for name, parameter in network.named_parameters() if not name.startswith("backbone.")
-    )
+    num_without_backbone = total - sum(parameter.numel() for parameter in network.backbone.parameters())
     # Four bytes per weight; trained weights also have a gradient and Adam's two moments.
     weights = total * 4 + (num_without_backbone if is_cached else total) * 12
     # Four views of three bytes per pixel. Views beyond `memory_gib` are read from the disk.

@@ -86,11 +86,11 @@ def _draw_share(axes: Axes, error_km: FloatArray, statistics: dict[str, float], 
 
 
 def _draw_baselines(panels: Sequence[Axes], baselines: dict[str, float]) -> None:
-    for number, (name, mean_km) in enumerate(baselines.items()):
+    for index, (name, mean_km) in enumerate(baselines.items()):
         value = format_km(mean_km).replace(" ", style.NO_BREAK)
         label = textwrap.fill(f"{name}, mean: {value}", 26)
         for axes in panels:
-            axes.axvline(mean_km, color=style.MUTED, lw=1.4, ls=DASHES[1 + number % 4], label=label, zorder=4)
+            axes.axvline(mean_km, color=style.MUTED, lw=1.4, ls=DASHES[1 + index % 4], label=label, zorder=4)
 
 
 def draw_curves(path: Path, *, history: pd.DataFrame, best_epoch: int | None, title: str = "") -> None:
@@ -110,7 +110,7 @@ def draw_curves(path: Path, *, history: pd.DataFrame, best_epoch: int | None, ti
 
     with style.picture(path, height) as figure:
         style.add_header(figure, title or "Training", subtitle)
-        boxes = [(0.6 + 3.27 * number, 0.75 + legend_in, 2.6, 2.5) for number in range(3)]
+        boxes = [(0.6 + 3.27 * index, 0.75 + legend_in, 2.6, 2.5) for index in range(3)]
         loss, error, rate = (style.add_axes(figure, *box) for box in boxes)
 
         _draw_series(loss, history, {"train/loss": "train", "val/loss": "validation"}, (style.BLUE, style.ORANGE))
@@ -162,22 +162,17 @@ def _choose_rate_colours(count: int) -> Sequence[Any]:
 
 
 def _draw_series(
-    axes: Axes,
-    history: pd.DataFrame,
-    labels: dict[str, str],
-    colours: Sequence[Any],
-    *,
-    thinner_pt: float = 0.0,
+    axes: Axes, history: pd.DataFrame, labels: dict[str, str], colours: Sequence[Any], *, thinner_pt: float = 0.0
 ) -> None:
     """Draws the columns that exist; with `thinner_pt` lines become thinner, so that equal ones are all visible."""
-    for number, ((column, label), colour) in enumerate(zip(labels.items(), colours, strict=True)):
+    for index, ((column, label), colour) in enumerate(zip(labels.items(), colours, strict=True)):
         if column not in history:
             continue
         values = history[["epoch", column]].to_numpy(dtype=np.float64)
         values = values[np.isfinite(values).all(axis=1)]
 
         if len(values):
-            width = 1.8 + thinner_pt * (len(labels) - 1 - number)
+            width = 1.8 + thinner_pt * (len(labels) - 1 - index)
             # One row makes no line, so that few rows get markers.
             few = (values[:, 1] > 0).sum() <= (2 if thinner_pt else 40)
             look: dict[str, Any] = {"lw": width, "ms": width + 1.7, "marker": "o" if few else ""}

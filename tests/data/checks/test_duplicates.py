@@ -122,7 +122,7 @@ def test_look_alikes_are_the_same_only_where_they_are_near(metres: float, same: 
         [(kind, _, reason)] = found(findings)
         assert kind == "near_duplicate"
         words = reason.split()
-        assert (words[1:4], words[-1]) == (["looks", "in", "4"], "p0")
+        assert (words[1:4], words[-1]) == (["has", "4", "views"], "p0")
         assert float(words[words.index("m") - 1]) == pytest.approx(metres, abs=1)
 
 

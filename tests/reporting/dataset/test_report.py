@@ -304,7 +304,7 @@ def test_terminal_has_the_facts_of_the_page(messy: SimpleNamespace, capsys: pyte
     assert "Views: 118 used, 2 masked, at 2 places." in text
     assert f"Packed: px32-crop (406 kB), px48-crop (912 kB), in {messy.out}. No place was packed before." in text
     assert "Findings: 7" in lines
-    assert "  2 identical_image (skip): the very bytes of another place's image" in lines
+    assert "  2 identical_image (skip): the same bytes as another place's image" in lines
     assert f"    {messy.root}/images/{NASTY}/90.jpg is not a complete image (no JPEG, PNG or WebP)" in lines
 
 
