@@ -71,7 +71,7 @@ def test_a_folder_with_other_files_is_refused(tmp_path: Path):
     (tmp_path / "thesis.txt").write_text("mine")
     (tmp_path / "errors.csv").write_text("mine")
     with pytest.raises(
-        GeoguesserError, match=r"^out=.* must be new, empty, or an earlier evaluation.*thesis\.txt"
+        GeoguesserError, match=r"^out=.* must not exist yet, be empty, or hold an earlier evaluation.*thesis\.txt"
     ):
         evaluate("run=/nowhere", f"out={tmp_path}")
     assert {path.read_text() for path in tmp_path.iterdir()} == {"mine"}
@@ -131,7 +131,7 @@ def test_several_runs_are_an_ensemble(sweep: Path, demo_root: Path, tmp_path: Pa
     runs = f"run=[{sweep / '0'},{sweep / '1'},{sweep / '2'}]"
     with caplog.at_level("INFO"):
         table = predict(runs, f"images={demo_root}", f"out={tmp_path / 'p.csv'}").set_index("uuid")
-    assert "an ensemble of 3 runs: points by geometric median" in caplog.text
+    assert "ensemble of 3 runs: geometric median of points" in caplog.text
     assert "cell_1" not in table
 
     single = [pd.read_csv(sweep / job / "predictions_test.csv").set_index("uuid")[POINT] for job in "012"]
