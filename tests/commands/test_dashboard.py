@@ -13,7 +13,6 @@ from conftest import ROOT, command, compose
 from support.wandb_runs import end_client, train_run, upload_runs
 from support.wandb_stub import ENTITY, WandbStub
 
-from geoguesser import dashboard
 from geoguesser.commands.dashboard import find_group, run_dashboard
 from geoguesser.errors import ConfigError, DataError, GeoguesserError
 
@@ -113,15 +112,6 @@ def test_help_is_quick_and_needs_neither_torch_nor_wandb():
     done = command("geoguesser.dashboard", "--help")
     assert done.returncode == 0
     assert "python -m geoguesser.dashboard sweep_dir=multirun/NAME" in done.stdout
-
-
-@pytest.mark.parametrize("key", ["sweep", "of"])
-def test_earlier_names_of_the_key_work_with_a_notice(monkeypatch, capsys, key):
-    monkeypatch.setattr(sys, "argv", ["dashboard", f"{key}=trial", "title=sweep=x"])
-    monkeypatch.setattr(dashboard, "launch", lambda *_: None)
-    dashboard.main()
-    assert sys.argv[1:] == ["sweep_dir=trial", "title=sweep=x"]
-    assert f"{key} is now sweep_dir" in capsys.readouterr().err
 
 
 def test_runs_without_cells_have_no_panel_of_cells(stub):

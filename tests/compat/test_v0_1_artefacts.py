@@ -17,6 +17,9 @@ from conftest import ROOT, command
 
 import geoguesser
 
+# All commands run once, which takes about a minute.
+pytestmark = pytest.mark.slow
+
 HERE = Path(__file__).resolve().parent
 CHOICES = [
     "data=places",

@@ -318,7 +318,8 @@ def test_a_broken_view_is_masked_in_prediction_too(store, roots, run_job, tmp_pa
         (folders[1] / f"{heading}.jpg").write_bytes(b"broken")
     base = [f"run={tmp_path / 'run'}", f"images={images}", f"out={tmp_path / 'p.csv'}"]
     with pytest.raises(
-        DataError, match=rf"place {folders[1].name} cannot be answered: 0\.jpg is not a complete image .*on_bad=empty"
+        DataError,
+        match=rf"place {folders[1].name} cannot be answered: 0\.jpg is not a complete image .*on_bad=empty",
     ):
         run_predict(compose([*base, "on_bad=error"], "predict"))
     predictions = run_predict(compose([*base, "on_bad=skip"], "predict"))
