@@ -170,8 +170,10 @@ def test_runs_with_custom_parts_are_compared(run: Path, home: Path) -> None:
     assert read_config(home / "second" / "config.yaml")["loss"]["gamma"] == 1
 
     compared = execute(home, "compare", "first", "second", "pictures=false")
-    assert "first" in compared.stdout
-    assert "second" in compared.stdout
+    assert "2 configurations, 2 runs" in compared.stdout
+    page = (home / "compare.html").read_text()
+    assert "first" in page
+    assert "second" in page
     execute(home, "compare", "first", "second", "pictures=false", "out=again.html", EXTENSIONS)
 
 
