@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -17,6 +16,7 @@ from geoguesser.evaluation.metrics import compute_metrics
 from geoguesser.exporting.model_card import ModelCard
 from geoguesser.geo.region import Region
 from geoguesser.inference.predictor import Predictor
+from geoguesser.system.received_files import read_json
 from geoguesser.system.versions import collect_versions
 
 COORDINATE_COLUMNS = ["latitude", "longitude"]
@@ -51,7 +51,7 @@ def read_facts(checkpoint: Path, config: Mapping[str, Any] | None, region: Regio
         return RunFacts(data)
 
     try:
-        result = json.loads((run / "result.json").read_bytes())
+        result = read_json(run / "result.json")
         count = int(result["test"]["places"])
         file = run / "predictions_test.csv"
         if not file.is_file():

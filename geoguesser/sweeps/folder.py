@@ -20,6 +20,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from geoguesser.runs.config_keys import remove_secrets
 from geoguesser.system.files import write_json
 from geoguesser.system.locks import FileLock
 
@@ -64,7 +65,7 @@ class SweepFolder:
         """
         self._outcome_folder.mkdir(parents=True, exist_ok=True)
         name = f"{job}.{number}" if outcome == "duplicate" else job
-        record = {"job": job, "outcome": outcome, "number": number, "overrides": overrides, **more}
+        record = {"job": job, "outcome": outcome, "number": number, "overrides": remove_secrets(overrides), **more}
         write_json(self._outcome_folder / f"{name}.json", record, indent=1)
 
     def find_outcome(self, job: str) -> dict[str, Any] | None:

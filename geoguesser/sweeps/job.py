@@ -22,6 +22,7 @@ from geoguesser.commands.train import run_training
 from geoguesser.errors import CheckpointError, ConfigError, GeoguesserError, check_bool, check_mapping, first_line
 from geoguesser.sweeps.folder import SweepFolder, clear_folder, get_group, hold_folder, read_state
 from geoguesser.system.cpu import CORES_VARIABLE, count_system_cores
+from geoguesser.system.files import write_text
 from geoguesser.system.memo import Memo
 
 log = logging.getLogger(__name__)
@@ -107,7 +108,7 @@ def run_job(
         except Exception as error:
             outcome, message = "failed", f"{type(error).__name__}: {first_line(error)}"
             lines = "".join(traceback.format_exception(error))
-            (folder / "error.log").write_text(lines, encoding="utf-8")
+            write_text(folder / "error.log", lines)
             kind = "" if isinstance(error, GeoguesserError) else f"{type(error).__name__}: "
             log.error("error: %s%s (%s)", kind, error, folder / "error.log")
         finally:

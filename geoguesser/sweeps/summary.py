@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
-from omegaconf import OmegaConf
 from rich.console import Console
 from rich.table import Table
 
@@ -17,6 +15,7 @@ from geoguesser.reporting.run.sweep_plot import draw_sweep, shorten_label
 from geoguesser.runs.config_history import update_override
 from geoguesser.sweeps.folder import SweepFolder, is_running, read_state
 from geoguesser.system.files import write_csv
+from geoguesser.system.received_files import read_json, read_yaml
 
 # Column -> path of the value in result.json.
 RESULT_COLUMNS = {
@@ -141,15 +140,15 @@ def _read_job(folder: Path) -> dict[str, Any]:
     if state == "running" and not is_running(folder):
         state = "interrupted"
 
-    config = OmegaConf.load(folder / "config.yaml") if (folder / "config.yaml").is_file() else None
+    config = read_yaml(folder / "config.yaml") if (folder / "config.yaml").is_file() else None
     used = None if config is None else {update_override(str(key)) for key in config}
     overrides_file = folder / ".hydra" / "overrides.yaml"
-    words: Any = OmegaConf.load(overrides_file) if overrides_file.is_file() else []
+    words = read_yaml(overrides_file) if overrides_file.is_file() else []
     pairs = (update_override(str(word)).partition("=") for word in words)
     overrides = {_get_key(key): value for key, _, value in pairs}
 
-    result = json.loads((folder / "result.json").read_text(encoding="utf-8")) if state == "done" else {}
-    status = json.loads((folder / "status.json").read_text(encoding="utf-8")) if state == "failed" else {}
+    result = read_json(folder / "result.json") if state == "done" else {}
+    status = read_json(folder / "status.json") if state == "failed" else {}
     return {
         "job": folder.name,
         "state": state,

@@ -17,6 +17,9 @@ from contextlib import AbstractContextManager, contextmanager, suppress
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any, Literal, overload
 
+from geoguesser.errors import StoreError
+from geoguesser.system.secret_values import redact
+
 if TYPE_CHECKING:
     import pandas as pd
 
@@ -140,9 +143,9 @@ def write_bytes(path: Path, data: bytes, *, durable: bool = False, exclusive: bo
 
 
 def write_text(path: Path, text: str) -> None:
-    """Writes UTF-8 text atomically."""
+    """Writes UTF-8 text atomically, without the secrets of the environment (`secret_values.redact`)."""
     with open_replacement(path, "w") as stream:
-        stream.write(text)
+        stream.write(redact(text))
 
 
 def write_json(path: Path, value: Any, *, indent: int = 2) -> None:
@@ -152,14 +155,33 @@ def write_json(path: Path, value: Any, *, indent: int = 2) -> None:
 
 def write_csv(path: Path, table: pd.DataFrame) -> None:
     """Writes a table as CSV atomically, without its index; numbers have 7 decimals (about 1 cm of latitude)."""
-    with open_replacement(path, "w") as stream:
-        table.to_csv(stream, index=False, float_format="%.7f")
+    write_text(path, table.to_csv(index=False, float_format="%.7f", lineterminator="\n"))
 
 
 def flush_to_disk(stream: IO[Any]) -> None:
     """Flushes an open file to the disk, so that its contents survive a power failure."""
     stream.flush()
     os.fsync(stream.fileno())
+
+
+def refuse_links(folder: Path) -> None:
+    """Checks a folder of earlier results before it is written to again.
+
+    A link in it would let this process overwrite or remove files elsewhere. W&B's own links inside `wandb/` stay.
+
+    Raises:
+        StoreError: A file or folder in it, at any depth, is a symbolic link.
+    """
+    for parent, folders, files in os.walk(folder):
+        is_wandb = os.path.basename(parent) == "wandb"
+        for name in (*folders, *files):
+            path = Path(parent, name)
+            if path.is_symlink() and not (is_wandb and path.resolve().is_relative_to(Path(parent).resolve())):
+                raise StoreError.at(
+                    str(path),
+                    "must not be a symbolic link",
+                    remedy="Replace it by the file or folder that it names.",
+                )
 
 
 def remove_temporaries(path: Path) -> None:

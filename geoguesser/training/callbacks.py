@@ -36,7 +36,8 @@ class NamedCheckpoint(ModelCheckpoint):
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         folder = str(self.dirpath)
-        state = _map_paths(state_dict, lambda path: str(Path(folder) / path) if path else path, folder)
+        # A checkpoint may come from somebody else: Lightning must remove no files of other folders.
+        state = _map_paths(state_dict, lambda path: str(Path(folder) / Path(path).name) if path else path, folder)
         super().load_state_dict(state)
 
 

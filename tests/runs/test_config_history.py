@@ -12,7 +12,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from omegaconf import OmegaConf
 
-from geoguesser.commands.configs import list_current_targets, read_config, resolve_run_config
+from geoguesser.commands.configs import resolve_run_config
+from geoguesser.commands.recorded_config import list_current_targets, read_config
 from geoguesser.runs import config_history
 from geoguesser.runs.config_history import (
     ADDED_KEYS,
