@@ -28,6 +28,7 @@ from geoguesser.sweeps.job_name import register_resolver
 from geoguesser.system.files import write_text
 from geoguesser.system.received_files import read_json
 from geoguesser.system.secret_values import redact
+from geoguesser.system.text import escape_unprintable
 
 log = logging.getLogger(__name__)
 
@@ -61,7 +62,7 @@ def command(
             arguments = update_arguments(name, rewrite(arguments) if rewrite else arguments)
             check_group_choices(arguments)
         except GeoguesserError as error:
-            sys.exit(redact(f"error: {error}"))
+            sys.exit(_format_error(error))
         sys.argv = [sys.argv[0], *arguments]
 
         code: Any = 0
@@ -125,7 +126,7 @@ def _launch(name: str, module: str) -> None:
 
     app()
     if failed:
-        print(f"{len(failed)} of the jobs failed:", *failed, sep="\n  ", file=sys.stderr)
+        print(f"{len(failed)} of the jobs failed:", *map(escape_unprintable, failed), sep="\n  ", file=sys.stderr)
         sys.exit(1)
 
 
@@ -141,9 +142,14 @@ def _run(name: str, module: str, cfg: DictConfig) -> Any:
     return getattr(importlib.import_module(module), f"run_{name}")(cfg)
 
 
+def _format_error(error: Exception) -> str:
+    """Returns the line for the terminal, without secrets and characters that would control the terminal."""
+    return escape_unprintable(redact(f"error: {error}"))
+
+
 def _report_error(error: Exception, folder: Path) -> None:
     """Prints the message. If the command failed during a run, writes the traceback to error.log in its folder."""
-    print(redact(f"error: {error}"), file=sys.stderr)
+    print(_format_error(error), file=sys.stderr)
     # A finished run gets no error.log: the error is not one of the run.
     status = folder / "status.json"
     if status.is_file() and read_json(status)["state"] != "done":

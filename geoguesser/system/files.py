@@ -25,6 +25,8 @@ if TYPE_CHECKING:
 
 TEMPORARY_NAME_PATTERN = re.compile(r"\.(?P<target>.+)\.[0-9a-f]{16}\.part")
 
+FORMULA_STARTS = ("=", "+", "-", "@", "\t", "\r", "\n")
+
 # Windows lacks O_NOFOLLOW and would translate line ends without O_BINARY; other systems lack O_BINARY.
 _CREATE_FLAGS = os.O_RDWR | os.O_CREAT | os.O_EXCL | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_BINARY", 0)
 
@@ -153,9 +155,20 @@ def write_json(path: Path, value: Any, *, indent: int = 2) -> None:
     write_text(path, json.dumps(value, indent=indent, allow_nan=False) + "\n")
 
 
-def write_csv(path: Path, table: pd.DataFrame) -> None:
-    """Writes a table as CSV atomically, without its index; numbers have 7 decimals (about 1 cm of latitude)."""
+def write_csv(path: Path, table: pd.DataFrame, *, for_people: bool = False) -> None:
+    """Writes a table as CSV atomically, without its index; numbers have 7 decimals (about 1 cm of latitude).
+
+    In a table `for_people`, which spreadsheets open, a quote precedes texts that a spreadsheet would run as a
+    formula: those that start with =, +, -, @, a tab or a line break (OWASP, "CSV Injection"). Numbers stay.
+    """
+    if for_people:
+        texts = table.select_dtypes(include=["object", "string"])
+        table = table.assign(**{str(name): texts[name].map(_quote_formula) for name in texts})
     write_text(path, table.to_csv(index=False, float_format="%.7f", lineterminator="\n"))
+
+
+def _quote_formula(value: Any) -> Any:
+    return f"'{value}" if isinstance(value, str) and value.startswith(FORMULA_STARTS) else value
 
 
 def flush_to_disk(stream: IO[Any]) -> None:

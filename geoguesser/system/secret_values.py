@@ -11,6 +11,7 @@ from contextlib import contextmanager
 from urllib.parse import quote, quote_plus
 
 from geoguesser.errors import GeoguesserError
+from geoguesser.system.text import escape_unprintable
 
 REDACTED = "***"
 # Names of config keys and environment variables whose values are secret.
@@ -48,8 +49,8 @@ def redact(text: str) -> str:
 
 
 def redact_record(record: logging.LogRecord) -> bool:
-    """Filter for log handlers: redacts the message of a record as `redact` does."""
-    record.msg, record.args = redact(record.getMessage()), None
+    """Filter for log handlers: redacts a message as `redact` does, and escapes what would control a terminal."""
+    record.msg, record.args = escape_unprintable(redact(record.getMessage())), None
     return True
 
 

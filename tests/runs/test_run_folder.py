@@ -86,7 +86,7 @@ def test_unfinished_runs_are_refused_with_their_states(tmp_path: Path):
         ("result.json", '{"format": 7}', "broken/result.json must be of format 1, got 7."),
         ("result.json", '{"format": 1, "test": {}}', "broken/result.json must have the part val."),
         ("predictions_test.csv", "uuid,latitude\n", "broken/predictions_test.csv must have the column longitude."),
-        ("config.yaml", "a: [", "broken/config.yaml cannot be read"),
+        ("config.yaml", "a: [", "broken/config.yaml must be YAML"),
         ("config.yaml", "- a", "broken/config.yaml must be the config of a run, with an integer seed."),
         ("status.json", "[]", "its status.json has no state"),
     ],
