@@ -103,8 +103,7 @@ def reserve_request(
 ) -> None:
     """Reserves one request on a UTC day, within the caller's transaction.
 
-    Raises:
-        BudgetExceededError: The request would exceed a budget; nothing is changed.
+    Raises BudgetExceededError if the request would exceed a budget; nothing is changed.
     """
     exceeded = budget.find_excess(read_spending(db, provider, day), requests=1, micros=micros)
     if exceeded:
@@ -138,8 +137,7 @@ def read_spending_by_kind(db: sqlite3.Connection, provider: str) -> dict[str, tu
 def check_price(key: str, value: Any) -> int:
     """Converts a price in US dollars per 1,000 requests to millionths of a US dollar per request.
 
-    Raises:
-        ConfigError: The price is not a number from 0 up, or not an integer number of millionths per request.
+    Raises ConfigError if the price is not a number from 0 up, or not an integer number of millionths per request.
     """
     micros = check_number(key, value, low=0.0, high=1e6) * MICROS_PER_USD / 1000
     if abs(micros - round(micros)) > 1e-6:

@@ -50,8 +50,7 @@ def get_complete_view_size(path: Path) -> int:
 def write_view(path: Path, data: bytes) -> None:
     """Writes a view atomically: after a kill or power failure the file is complete or missing.
 
-    Raises:
-        StoreError: The file cannot be written, for example because the disk is full.
+    Raises StoreError if the file cannot be written, for example because the disk is full.
     """
     try:
         path.parent.mkdir(parents=True, exist_ok=True)

@@ -29,8 +29,7 @@ def write_places_table(database: Database) -> int:
 def check_table_columns(folder: Path, columns: tuple[str, ...]) -> None:
     """Refuses to overwrite a data.csv that something else wrote, recognised by its columns.
 
-    Raises:
-        StoreError: data.csv exists and has other columns.
+    Raises StoreError if data.csv exists and has other columns.
     """
     path = folder / PLACES_FILE
     if not path.exists():
@@ -49,9 +48,8 @@ def check_table_columns(folder: Path, columns: tuple[str, ...]) -> None:
 def read_place_rows(path: Path, where: str) -> Iterator[tuple[float, float, str]]:
     """Yields latitude, longitude and panorama id (empty if unknown) of each row of a dataset's data.csv.
 
-    Raises:
-        DataError: It is not a CSV file, or a row has no valid position. Such a row is not skipped, because another
-            place could then be collected at its position. The message begins with `where`.
+    Raises DataError if it is not a CSV file, or a row has no valid position. Such a row is not skipped, because
+    another place could then be collected at its position. The message begins with `where`.
     """
     try:
         with path.open(encoding="utf-8-sig", newline="") as stream:

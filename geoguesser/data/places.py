@@ -117,8 +117,7 @@ def read_csv(file: Path, findings: Findings) -> pd.DataFrame:
     `findings.ids` receives the ids of all rows, so that `prepare` can report places of a store that no root
     contains any more.
 
-    Returns:
-        One row per place: the columns of the file as text, the coordinates as numbers, and `row`.
+    Returns one row per place: the columns of the file as text, the coordinates as numbers, and `row`.
 
     Raises:
         DataError: The file is not a CSV file in UTF-8, a column is missing, or an id is not a plain folder name.

@@ -159,8 +159,7 @@ def split_places(
     With `data.on_bad.split_bridge=skip` these places become `unused`. A split that keeps duplicates apart on its
     own (`split=blocks`, recorded splits) has done so already.
 
-    Raises:
-        DataError: A split would be empty; the message lists the places left out before.
+    Raises DataError if a split would be empty; the message lists the places left out before.
     """
     try:
         splits, conflicts = split.assign_constrained(

@@ -126,11 +126,9 @@ def read_folder(
     With `mask`, one to three views suffice; a broken view then counts as missing if the list `broken` receives its
     error message, and is an error otherwise.
 
-    Returns:
-        (4, 3, H, W) views, zeros for a missing view, and (4,) True for each view present.
+    Returns (4, 3, H, W) views, zeros for a missing view, and (4,) True for each view present.
 
-    Raises:
-        DataError: A view is missing or broken, a heading has two files, or the folder cannot be read.
+    Raises DataError if a view is missing or broken, a heading has two files, or the folder cannot be read.
     """
     try:
         names, conflicts = list_names(folder)

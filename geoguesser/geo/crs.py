@@ -35,8 +35,7 @@ def make_equal_area_crs(centre_deg: FloatArray) -> pyproj.CRS:
 def check_crs(crs: Any, land_deg: MultiPolygon) -> pyproj.CRS:
     """Returns the CRS that a user named, if it can be used for the land.
 
-    Raises:
-        RegionError: The CRS is unknown, not projected in metres, made for other land, or distorts areas.
+    Raises RegionError if the CRS is unknown, not projected in metres, made for other land, or distorts areas.
     """
     try:
         parsed = pyproj.CRS.from_user_input(crs)

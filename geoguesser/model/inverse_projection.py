@@ -60,8 +60,7 @@ class InverseProjection(nn.Module):
     def fit(cls, region: PlaneRegion) -> InverseProjection:
         """Fits polynomials of the lowest degree that agrees with pyproj in the bounding box of the region's land.
 
-        Raises:
-            RegionError: None of the degrees agrees to `MAX_INVERSE_ERROR_KM`.
+        Raises RegionError if none of the degrees agrees to `MAX_INVERSE_ERROR_KM`.
         """
         bounds = np.array(region.land_m.bounds)
         low_m, high_m = bounds[:2], bounds[2:]

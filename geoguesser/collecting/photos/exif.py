@@ -80,8 +80,7 @@ def find_row_band(tags: PhotoTags, width_px: int, where: str) -> RowBand | None:
 
     The cropped area is in pixels of the original. If the image was reduced since, it is scaled to `width_px`.
 
-    Raises:
-        DataError: Columns are missing, or the numbers are invalid. The message names the file as `where`.
+    Raises DataError if columns are missing, or the numbers are invalid. The message names the file as `where`.
     """
     width = _parse_number(tags.gpano.get("CroppedAreaImageWidthPixels"))
     top = _parse_number(tags.gpano.get("CroppedAreaTopPixels")) or 0.0

@@ -33,8 +33,7 @@ def encode_view(view: ByteArray, quality: int) -> bytes:
 def decode_photo(data: bytes, shorter_side_px: int, source_name: str) -> ByteArray:
     """Decodes a photo, upright by its EXIF orientation, with a shorter side of at most `shorter_side_px` pixels.
 
-    Raises:
-        DataError: The file is broken or truncated.
+    Raises DataError if the file is broken or truncated.
     """
     try:
         image = decode_rgb(data, read_header(data), shorter_side_px)
@@ -84,8 +83,7 @@ def read_image_file(path: Path) -> bytes:
 def write_view_folder(folder: Path, files: Mapping[str, bytes]) -> None:
     """Writes a folder of files atomically and flushes them to the disk; an existing folder is replaced.
 
-    Raises:
-        StoreError: The folder cannot be written, for example because the disk is full.
+    Raises StoreError if the folder cannot be written, for example because the disk is full.
     """
     with _convert_write_errors(folder), replace_folder(folder) as temporary:
         for name, data in files.items():
@@ -104,8 +102,7 @@ def write_records(path: Path, rows: Sequence[Any], columns: tuple[str, ...]) -> 
 def record_settings(out: Path, settings: dict[str, Any]) -> None:
     """Records the settings of the views in a folder, so that it never mixes views of different settings.
 
-    Raises:
-        ConfigError: The folder contains views that were made with other settings.
+    Raises ConfigError if the folder contains views that were made with other settings.
     """
     file = out / "settings.json"
     if file.is_file():

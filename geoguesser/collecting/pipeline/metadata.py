@@ -21,8 +21,7 @@ async def request_metadata(provider: Provider, client: HttpClient, *, progress: 
 
     Calls `progress` after each point. Returns the reason of an early end; an empty string otherwise.
 
-    Raises:
-        ProviderError: The provider refuses the key, or is unavailable.
+    Raises ProviderError if the provider refuses the key, or is unavailable.
     """
     write = client.commit_queue.write
 

@@ -53,8 +53,7 @@ class CollectionRunner:
     def run(self, step: str) -> None:
         """Runs `metadata`, `download`, or `all` (both). Logs the cost before and the status after each step.
 
-        Raises:
-            SystemExit: The user interrupted a step.
+        Raises SystemExit if the user interrupted a step.
         """
         for current in ("metadata", "download") if step == "all" else (step,):
             end = self._run_step(current, is_all=step == "all")

@@ -69,8 +69,7 @@ class SamplingState:
     def draw(self, rng: np.random.Generator, darts: IntArray) -> tuple[FloatArray, IntArray]:
         """Draws `darts` points uniformly over the boxes of each owner.
 
-        Returns:
-            (N, 2) points of the chart and (N,) owners, in random order.
+        Returns (N, 2) points of the chart and (N,) owners, in random order.
         """
         size = self.boxes[:, 2:] - self.boxes[:, :2]
         cumulative = np.concatenate(([0.0], np.cumsum(size.prod(axis=1))))
@@ -124,8 +123,7 @@ class DartThrower:
     def throw(self, state: SamplingState) -> tuple[FloatArray, IntArray]:
         """Throws darts until every owner has the points that it needs (which are subtracted), or its land is full.
 
-        Returns:
-            (N, 2) coordinates in degrees and (N,) owners, in the order of the throws.
+        Returns (N, 2) coordinates in degrees and (N,) owners, in the order of the throws.
         """
         coords: list[FloatArray] = [np.zeros((0, 2))]
         owners: list[IntArray] = [np.zeros(0, dtype=np.int64)]

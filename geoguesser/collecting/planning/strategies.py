@@ -230,8 +230,7 @@ def throw_in_blocks(
     The blocks do not depend on the number of places, so that a plan for more places begins with the plan for
     fewer. Within a block the owners alternate.
 
-    Returns:
-        (N, 2) coordinates in degrees and (N,) owners, N up to `places`.
+    Returns (N, 2) coordinates in degrees and (N,) owners, N up to `places`.
     """
     coords: list[FloatArray] = [np.zeros((0, 2))]
     owners: list[IntArray] = [np.zeros(0, dtype=np.int64)]

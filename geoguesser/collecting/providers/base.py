@@ -57,16 +57,14 @@ class Provider(ABC):
     def load_credentials(self) -> list[str]:
         """Checks that requests are permitted, and returns the keys, so that they can be redacted from all output.
 
-        Raises:
-            GeoguesserError: The provider's terms are not accepted, or a key is missing.
+        Raises GeoguesserError if the provider's terms are not accepted, or a key is missing.
         """
 
     @abstractmethod
     async def find_panorama(self, client: HttpClient, latitude: float, longitude: float) -> Panorama:
         """Finds the panorama near a point.
 
-        Raises:
-            NotFoundError: The provider has none near the point. Also all errors of `HttpClient.get`.
+        Raises NotFoundError if the provider has none near the point. Also all errors of `HttpClient.get`.
         """
 
     @abstractmethod
@@ -75,8 +73,7 @@ class Provider(ABC):
     ) -> AsyncIterator[tuple[int, bytes]]:
         """Yields the heading and the complete JPEG of each view, after checking that the view shows something.
 
-        Raises:
-            NotFoundError: The provider has no imagery. Also all errors of `HttpClient.get`.
+        Raises NotFoundError if the provider has no imagery. Also all errors of `HttpClient.get`.
         """
 
 

@@ -58,8 +58,7 @@ class RequestKind:
 def parse_request_kinds(node: Any, names: tuple[str, ...]) -> dict[str, RequestKind]:
     """Reads price_per_1000 and per_second of each kind from the config's `provider.requests`.
 
-    Raises:
-        ConfigError: A kind is missing, or a value is out of its range.
+    Raises ConfigError if a kind is missing, or a value is out of its range.
     """
     kinds = {}
     for name, value in check_mapping("provider.requests", node, names).items():
@@ -74,9 +73,8 @@ def parse_request_kinds(node: Any, names: tuple[str, ...]) -> dict[str, RequestK
 def check_base_url(key: str, value: Any) -> str:
     """Returns a server's address without a trailing slash.
 
-    Raises:
-        ConfigError: The address is not https (plain http is allowed for this machine only), or has a query, a
-            fragment or a user.
+    Raises ConfigError if the address is not https (plain http is allowed for this machine only), or has a query, a
+    fragment or a user.
     """
     try:
         parts = urlsplit(str(value))

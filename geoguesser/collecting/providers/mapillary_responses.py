@@ -22,8 +22,7 @@ WGS84 = pyproj.Geod(ellps="WGS84")
 def parse_search(response: HttpResponse, *, point: tuple[float, float], radius_m: float) -> list[Panorama]:
     """Parses the images of a search around a point, given by latitude and longitude.
 
-    Returns:
-        Images within the radius that have a position and a compass angle, sorted by distance.
+    Returns images within the radius that have a position and a compass angle, sorted by distance.
 
     Raises:
         NotFoundError: There is no such image.
@@ -129,8 +128,7 @@ def parse_thumbnail_url(response: HttpResponse, *, field: str) -> str:
 def decode_panorama(response: HttpResponse) -> ByteArray:
     """Decodes a panorama to an (H, W, 3) RGB array.
 
-    Raises:
-        RetryableError: The image is incomplete.
+    Raises RetryableError if the image is incomplete.
     """
     try:
         header = read_header(response.body)

@@ -46,8 +46,7 @@ def select_places(
     Arguments are those of `filter_views`; `recorded` is (N,) True for each place of an existing store. These
     places are kept, and their duplicates dropped.
 
-    Raises:
-        DataError: The action of a recorded kind is `error`.
+    Raises DataError if the action of a recorded kind is `error`.
     """
     used, dropped = filter_views(
         table, stats, image_findings, findings, allow_missing_views=allow_missing_views, max_size=max_size

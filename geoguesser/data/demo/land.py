@@ -124,8 +124,7 @@ class SyntheticLand:
     def draw_positions(self, seed: int, places: int) -> FloatArray:
         """Draws places on land: two in three uniformly, the others near towns; more continue the same sequence.
 
-        Returns:
-            (places, 2) latitude and longitude in degrees, with six decimals.
+        Returns (places, 2) latitude and longitude in degrees, with six decimals.
         """
         coords = np.zeros((places, 2))
         remaining = np.arange(places)
