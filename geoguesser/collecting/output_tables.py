@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from geoguesser.collecting.database import Database
+from geoguesser.collecting.output_files import convert_write_errors
 from geoguesser.data.place_files import NO_PANORAMA, PANORAMA_COLUMNS
 from geoguesser.errors import DataError, StoreError, first_line
 from geoguesser.system.files import open_replacement
@@ -83,13 +84,10 @@ def write_table(path: Path, columns: tuple[str, ...], rows: Iterable[tuple[Any, 
     Unlike `system.files.write_csv`, it needs no table in memory and flushes the file to the disk.
     """
     count = 0
-    try:
-        with open_replacement(path, "w", durable=True, exclusive=True) as stream:
-            writer = csv.writer(stream, lineterminator="\n")
-            writer.writerow(columns)
-            for row in rows:
-                writer.writerow(row)
-                count += 1
-    except OSError as error:
-        raise StoreError.at(str(path), f"cannot be written ({error.strerror or error})") from error
+    with convert_write_errors(path), open_replacement(path, "w", durable=True, exclusive=True) as stream:
+        writer = csv.writer(stream, lineterminator="\n")
+        writer.writerow(columns)
+        for row in rows:
+            writer.writerow(row)
+            count += 1
     return count

@@ -13,14 +13,16 @@ from geoguesser.arrays import ByteArray
 from geoguesser.collecting.panorama import cut_views
 from geoguesser.collecting.photos.exif import PhotoTags, find_row_band, read_tags
 from geoguesser.collecting.photos.writer import (
+    SkippedFile,
+    decode_image,
     encode_view,
     list_photos,
     read_image_file,
     record_settings,
-    write_records,
+    write_skipped,
     write_view_folder,
 )
-from geoguesser.data.images import decode_rgb, read_header
+from geoguesser.data.images import read_header
 from geoguesser.data.place_files import HEADINGS
 from geoguesser.errors import ConfigError, DataError, check_int, check_number
 
@@ -74,11 +76,8 @@ def cut_panoramas(
     record_settings(target, file_settings | view_settings)
 
     counts = Counter({"files": len(path_by_name), "cut": 0, "there": 0, "tilted": 0, "magnetic": 0})
-    skipped: list[dict[str, str]] = []
+    skipped: list[SkippedFile] = []
     view_names = [f"{heading:g}.jpg" for heading in headings]
-
-    def skip(path: Path, kind: str, reason: str) -> None:
-        skipped.append({"file": str(path.relative_to(source)), "kind": kind, "reason": reason})
 
     bar = tqdm(path_by_name.items(), desc="cutting panoramas", unit=" files", disable=None, leave=False)
     for name, path in bar:
@@ -93,13 +92,13 @@ def cut_panoramas(
             tags = read_tags(data)
             middle_deg = tags.direction_deg if compass_deg is None else compass_deg
             if middle_deg is None:
-                skip(path, "no_direction", NO_HEADING)
+                skipped.append((path, "no_direction", NO_HEADING))
                 continue
             views = cut_panorama(
                 data, tags, where=str(path), compass_deg=middle_deg, headings_deg=headings, **view_settings
             )
         except (DataError, ValueError) as error:
-            skip(path, "not_cut", str(error))
+            skipped.append((path, "not_cut", str(error)))
             continue
 
         files = {file: encode_view(view, quality) for file, view in zip(view_names, views, strict=True)}
@@ -108,27 +107,16 @@ def cut_panoramas(
         counts["tilted"] += tags.is_tilted
         counts["magnetic"] += compass_deg is None and tags.reference == "magnetic"
 
-    write_records(target / "skipped.csv", skipped, ("file", "kind", "reason"))
-    return {**counts, **count_skipped(skipped)}
-
-
-def count_skipped(skipped: list[dict[str, Any]]) -> dict[str, int]:
-    """Counts the rows of skipped.csv in total, and by kind as `skipped_KIND`."""
-    kinds = Counter(f"skipped_{row['kind']}" for row in skipped)
-    return {"skipped": len(skipped), **dict(sorted(kinds.items()))}
+    return {**counts, **write_skipped(source, target, skipped)}
 
 
 def cut_panorama(data: bytes, tags: PhotoTags, *, where: str, **view_settings: Any) -> ByteArray:
-    """Decodes a panorama, upright by its EXIF orientation, and cuts its views by further arguments of `cut_views`.
+    """Decodes a panorama and cuts its views by further arguments of `cut_views`.
 
     Raises:
         DataError: The file is broken, or not a full sphere by its shape or its tags. The message names `where`.
     """
-    try:
-        header = read_header(data)
-        image = decode_rgb(data, header, max(header.height, header.width))
-    except ValueError as error:
-        raise DataError.at(where, f"is not a complete image ({error})") from error
+    image = decode_image(data, where)
     return cut_views(image, band=find_row_band(tags, image.shape[1], where), where=where, **view_settings)
 
 
