@@ -8,9 +8,8 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
 from functools import lru_cache
-from typing import Any
+from typing import Any, NamedTuple
 
 import cv2
 import numpy as np
@@ -35,14 +34,8 @@ MAX_PROBES = 256
 MAX_WIDTH_PX = 32_766
 
 
-@dataclass(frozen=True)
-class RowBand:
-    """Range of rows of a panorama's sphere that an image holds. All columns must be present.
-
-    Attributes:
-        top: Row of the sphere at which the image begins.
-        height: Number of rows of the complete sphere, half the number of columns.
-    """
+class RowBand(NamedTuple):
+    """Rows that an image holds, with all columns: those from `top` on, of a sphere with `height` rows."""
 
     top: int
     height: int
@@ -210,9 +203,8 @@ def _compute_directions(side: int, fov_deg: float, pitch_deg: float, first: int,
     (ahead, right, up) = (1, right, -down). Pitch rotates it about the horizontal axis of the view:
     ahead' = ahead cos - up sin, up' = ahead sin + up cos.
 
-    Returns:
-        (last - first, side) turns to the right of the view's heading, from -0.5 to 0.5, and latitudes in degrees.
-        The arrays are cached and must not be modified.
+    Returns (last - first, side) turns to the right of the view's heading, from -0.5 to 0.5, and latitudes in
+    degrees. The arrays are cached and must not be modified.
     """
     half_width = math.tan(math.radians(fov_deg / 2.0))
     steps = ((np.arange(side) + 0.5) / side * 2.0 - 1.0) * half_width

@@ -42,15 +42,9 @@ def cut_panoramas(
 ) -> dict[str, Any]:
     """Cuts every panorama under a folder into `out/NAME/HEADING.jpg`. Complete folders are not cut again.
 
-    Args:
-        folder: Folder of JPEG, PNG or WebP files, searched recursively; the files are only read.
-        out: Folder for the views, and for skipped.csv with the files that were not cut and the reasons.
-        compass_deg: Compass heading of the middle column of all files; None reads it from each file.
-        headings_deg: Compass headings of the views.
-        pitch_deg: Angle by which the views look up.
-        fov_deg: Field of view.
-        size: Height and width of a view in pixels.
-        quality: JPEG quality from 1 to 100.
+    Files in JPEG, PNG or WebP are searched recursively, and only read. `out` also gets skipped.csv, with the files
+    that were not cut and the reasons. `compass_deg` is the compass heading of the middle column of all files; None
+    reads it from each file. Views are those of `cut_views`, as JPEG with a `quality` from 1 to 100.
 
     Returns:
         Counts: files, cut, there (cut before), tilted (by their tags; not corrected), magnetic (headings), skipped

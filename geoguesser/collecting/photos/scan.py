@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -24,16 +24,8 @@ MAX_SEAM_LEVELS = 6.0
 MAX_SEAM_RATIO = 3.0
 
 
-@dataclass(frozen=True)
-class PhotoFile:
-    """Photo that can be a view.
-
-    Attributes:
-        path: Path of the file.
-        digest: Hash of its bytes.
-        tags: Tags, with position and direction.
-        is_panorama: Whether it is a 360-degree panorama.
-    """
+class PhotoFile(NamedTuple):
+    """Photo that can be a view: its path, the hash of its bytes, and its tags, with position and direction."""
 
     path: Path
     digest: str

@@ -13,6 +13,7 @@ from scipy.spatial import cKDTree
 from geoguesser.arrays import BoolArray, FloatArray, IntArray
 from geoguesser.collecting.output_tables import read_place_rows
 from geoguesser.errors import DataError, MissingFileError, RegionError, first_line
+from geoguesser.geo.boundaries import find_nearest_on_segments
 from geoguesser.geo.distance import chord_to_km, compute_chord, haversine_km, to_unit
 from geoguesser.geo.region import check_degrees
 
@@ -117,10 +118,8 @@ class Layer:
 
     def _compute_distances_km(self, vectors: FloatArray, pieces: Any) -> FloatArray:
         """Computes the distance of each point to its piece, by projection onto the segment in space."""
-        starts, spans = self._starts[pieces], self._stops[pieces] - self._starts[pieces]
-        squared = np.maximum(np.sum(spans * spans, axis=-1), 1e-300)
-        share = np.clip(np.sum((vectors - starts) * spans, axis=-1) / squared, 0.0, 1.0)
-        return chord_to_km(np.linalg.norm(starts + share[:, None] * spans - vectors, axis=-1))
+        nearest = find_nearest_on_segments(vectors, self._starts[pieces], self._stops[pieces])
+        return chord_to_km(np.linalg.norm(nearest - vectors, axis=-1))
 
 
 def split_segments(starts_deg: FloatArray, stops_deg: FloatArray, max_km: float) -> tuple[FloatArray, FloatArray]:

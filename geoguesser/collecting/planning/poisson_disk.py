@@ -264,7 +264,12 @@ def select_non_conflicting(pairs: IntArray, count: int) -> BoolArray:
 
 def select_first_per_owner(owners: IntArray, counts: IntArray) -> IntArray:
     """Returns the ascending numbers of the first `counts[o]` items of each owner o."""
+    return np.flatnonzero(rank_within_owners(owners) < counts[owners])
+
+
+def rank_within_owners(owners: IntArray) -> IntArray:
+    """Returns (N,) the number of earlier items of the same owner."""
     order = np.argsort(owners, kind="stable")
-    sorted_owners = owners[order]
-    rank = np.arange(len(owners)) - np.searchsorted(sorted_owners, sorted_owners, side="left")
-    return np.sort(order[rank < counts[sorted_owners]])
+    rank = np.empty(len(owners), dtype=np.int64)
+    rank[order] = np.arange(len(owners)) - np.searchsorted(owners[order], owners[order], side="left")
+    return rank

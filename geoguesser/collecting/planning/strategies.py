@@ -16,7 +16,7 @@ from geoguesser.arrays import FloatArray, IntArray
 from geoguesser.collecting.planning.charts import make_chart
 from geoguesser.collecting.planning.farthest_point import select_farthest_first
 from geoguesser.collecting.planning.layers import Layer, read_existing_places, read_layer
-from geoguesser.collecting.planning.poisson_disk import DartThrower, SamplingState
+from geoguesser.collecting.planning.poisson_disk import DartThrower, SamplingState, rank_within_owners
 from geoguesser.errors import ConfigError, check_int, check_number
 from geoguesser.geo.cells.factory import make_cells_by_count, make_cells_of_side
 from geoguesser.geo.cells.square import BandCells, SquareCells
@@ -249,7 +249,4 @@ def throw_in_blocks(
 
 def interleave_owners(owners: IntArray, rng: np.random.Generator) -> IntArray:
     """Returns (N,) an order of points in which each owner, in random order, has one before any has a second."""
-    order = np.argsort(owners, kind="stable")
-    rank = np.empty(len(owners), dtype=np.int64)
-    rank[order] = np.arange(len(owners)) - np.searchsorted(owners[order], owners[order], side="left")
-    return np.lexsort((rng.random(len(owners)), rank))
+    return np.lexsort((rng.random(len(owners)), rank_within_owners(owners)))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ipaddress
+from contextlib import suppress
 from dataclasses import dataclass, fields
 from typing import Any
 from urllib.parse import urlsplit
@@ -13,18 +14,7 @@ from geoguesser.errors import ConfigError, check_int, check_mapping, check_numbe
 
 @dataclass(frozen=True)
 class HttpSettings:
-    """The config's `http`.
-
-    Attributes:
-        concurrency: Largest number of requests in flight.
-        connect_timeout_s: Time limit for opening a connection.
-        timeout_s: Time limit for a complete response.
-        max_attempts: Largest number of attempts per request.
-        backoff_base_s: Longest wait before the second attempt; doubled for each further one.
-        backoff_max_s: Longest wait. A provider that asks for a longer one ends the step.
-        max_consecutive_failures: Number of requests failed in a row after which the step ends.
-        max_response_mib: Largest response in MiB. A longer one is not read.
-    """
+    """The node `http` of conf/collect.yaml, which describes the values."""
 
     concurrency: int
     connect_timeout_s: float
@@ -93,9 +83,6 @@ def check_base_url(key: str, value: Any) -> str:
 
 
 def _is_loopback(host: str) -> bool:
-    if host == "localhost":
-        return True
-    try:
+    with suppress(ValueError):
         return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return False
+    return host == "localhost"

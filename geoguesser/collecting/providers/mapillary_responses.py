@@ -8,15 +8,12 @@ from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any
 
-import pyproj
-
 from geoguesser.arrays import ByteArray
 from geoguesser.collecting.providers.base import Panorama
 from geoguesser.collecting.providers.http_responses import HttpResponse, NotFoundError, RetryableError
 from geoguesser.data.images import decode_rgb, read_header
 from geoguesser.data.place_files import HEADINGS
-
-WGS84 = pyproj.Geod(ellps="WGS84")
+from geoguesser.geo.distance import geodesic_m
 
 
 def parse_search(response: HttpResponse, *, point: tuple[float, float], radius_m: float) -> list[Panorama]:
@@ -34,7 +31,7 @@ def parse_search(response: HttpResponse, *, point: tuple[float, float], radius_m
         raise RetryableError("broken_answer") from None
 
     images = [image for image in parsed if image is not None]
-    distances_m = _compute_distances_m(point, images)
+    distances_m = geodesic_m(point, [(image.latitude, image.longitude) for image in images])
     # Images at the same distance are sorted by id, so that the result does not depend on the order of the
     # response.
     ranked = sorted(zip(distances_m, images, strict=True), key=lambda pair: (pair[0], pair[1].panorama_id))
@@ -69,19 +66,12 @@ def _parse_image(image: dict[str, Any]) -> Panorama | None:
 def select_flat_images(images: list[Panorama], *, spread_m: float, tolerance_deg: float) -> Panorama:
     """Combines four flat images, one per heading, to one panorama at the position of the first image.
 
-    Args:
-        images: Images sorted by distance from the point.
-        spread_m: Largest distance of an image from the first one.
-        tolerance_deg: Largest deviation of an image's compass angle from its heading.
-
-    Returns:
-        Panorama with the id of the image with the nearest compass angle for each heading in its `extra`.
-
-    Raises:
-        NotFoundError: A heading has no image within the tolerance.
+    Images are sorted by distance from the point. Those within `spread_m` of the first one are candidates; for each
+    heading, `extra` of the result holds the id of the one with the nearest compass angle. Raises NotFoundError if
+    none deviates by at most `tolerance_deg`.
     """
     first = images[0]
-    distances_m = _compute_distances_m((first.latitude, first.longitude), images)
+    distances_m = geodesic_m((first.latitude, first.longitude), [(it.latitude, it.longitude) for it in images])
     candidates = [image for image, distance_m in zip(images, distances_m, strict=True) if distance_m <= spread_m]
 
     id_by_heading = {}
@@ -99,14 +89,6 @@ def select_flat_images(images: list[Panorama], *, spread_m: float, tolerance_deg
 
 def _compute_angle_deg(a_deg: float, b_deg: float) -> float:
     return abs((a_deg - b_deg + 180.0) % 360.0 - 180.0)
-
-
-def _compute_distances_m(point: tuple[float, float], images: list[Panorama]) -> list[float]:
-    if not images:
-        return []
-    latitudes, longitudes = [image.latitude for image in images], [image.longitude for image in images]
-    _, _, distances_m = WGS84.inv([point[1]] * len(images), [point[0]] * len(images), longitudes, latitudes)
-    return list(map(float, distances_m))
 
 
 def parse_thumbnail_url(response: HttpResponse, *, field: str) -> str:
