@@ -22,9 +22,7 @@ class PlaceholderError(ValueError):
 def check_view(data: bytes) -> None:
     """Checks a view by decoding it to its end.
 
-    Raises:
-        PlaceholderError: The image is a placeholder for missing imagery.
-        ValueError: The data are not a complete JPEG.
+    Raises PlaceholderError for a placeholder for missing imagery, another ValueError for an incomplete JPEG.
     """
     header = read_header(data)
     if not data.startswith(b"\xff\xd8"):

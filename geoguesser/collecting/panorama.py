@@ -113,20 +113,16 @@ def cut_views(
 def check_band(height: int, width: int, band: RowBand | None, where: str) -> RowBand:
     """Checks the size of a panorama, and returns the rows that it holds (all, if `band` is None).
 
-    Raises:
-        DataError: The panorama is too wide, its width is not twice the sphere's height, or the band does not fit.
+    Raises DataError if it is too wide, its width is not twice the sphere's height, or the band does not fit.
     """
     if width > MAX_WIDTH_PX:
         raise DataError.at(where, f"must not be wider than {MAX_WIDTH_PX} pixels", found=width)
 
     band = RowBand(0, height) if band is None else band
     if abs(width - 2 * band.height) > 2:
-        raise DataError.at(
-            where,
-            "must be a full equirectangular panorama, twice as wide as the sphere is high",
-            found=f"{width} x {band.height}",
-            remedy="Stitch or export it as a 360-degree panorama of the format 2:1.",
-        )
+        rule = "must be a full equirectangular panorama, twice as wide as the sphere is high"
+        remedy = "Stitch or export it as a 360-degree panorama of the format 2:1."
+        raise DataError.at(where, rule, found=f"{width} x {band.height}", remedy=remedy)
     if band.top < 0 or band.top + height > band.height:
         rule = f"must hold rows within its sphere's {band.height}, by its cropped area"
         raise DataError.at(where, rule, found=f"{band.top} to {band.top + height}")

@@ -101,9 +101,5 @@ def check_inside(path: str, base: str) -> None:
     """Raises DataError if a link leads out of `base`, a folder as a path without links."""
     real = os.path.realpath(path)
     if os.path.commonpath((real, base)) != base:
-        raise DataError.at(
-            path,
-            f"must not lead out of its images folder {base}",
-            found=real,
-            remedy="Replace the link by the files.",
-        )
+        rule = f"must not lead out of its images folder {base}"
+        raise DataError.at(path, rule, found=real, remedy="Replace the link by the files.")

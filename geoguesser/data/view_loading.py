@@ -204,11 +204,11 @@ class LazyViews(Views):
 
             changed = (place.views["digest"] != self.digests[row]).any(axis=1)
             if changed.any():
-                raise DataError.at(
+                path, rule = (
                     self.places[row].path(int(changed.argmax())),
                     "has changed since this run looked at it",
-                    remedy="Start the run again.",
                 )
+                raise DataError.at(path, rule, remedy="Start the run again.")
             pixels[row] = torch.from_numpy(place.images[0])
 
         _log_reading(len(self.places), time.perf_counter() - start, in_memory=True)

@@ -43,8 +43,7 @@ def geodesic_m(origin_deg: tuple[float, float], coords_deg: Sequence[tuple[float
     """Computes distances in metres on the ellipsoid WGS 84 between one and N points, in degrees."""
     latitudes, longitudes = np.reshape(coords_deg, (-1, 2)).astype(np.float64).T
     origin = np.full((2, len(latitudes)), np.array(origin_deg)[:, None])
-    distances: list[float] = WGS84.inv(origin[1], origin[0], longitudes, latitudes)[2].tolist()
-    return distances
+    return list(WGS84.inv(origin[1], origin[0], longitudes, latitudes)[2])
 
 
 def chord_to_km(chord: ArrayT) -> ArrayT:

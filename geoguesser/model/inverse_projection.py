@@ -111,8 +111,7 @@ def _fit_coefficients(knots: FloatArray, values: FloatArray, degree: int) -> Flo
     """Returns coefficients (degree + 1, degree + 1, 3) by equation (3), from values (n * n, 3) at n knots."""
     inverse = np.linalg.pinv(chebyshev.chebvander(knots, degree))
     grid = values.reshape(len(knots), len(knots), 3)
-    coefficients: FloatArray = np.einsum("an,bm,nmc->abc", inverse, inverse, grid)
-    return coefficients
+    return np.einsum("an,bm,nmc->abc", inverse, inverse, grid)
 
 
 def _make_grid(low_m: FloatArray, high_m: FloatArray, line: FloatArray) -> FloatArray:

@@ -139,9 +139,8 @@ def _name_view_folders(source: Path, paths: list[Path]) -> dict[str, Path]:
     for path in paths:
         name = "_".join(path.relative_to(source).with_suffix("").parts)
         if name in path_by_name:
-            raise DataError.at(
-                f"{path_by_name[name]} and {path}", "must not have one name for their views", found=name,
-                remedy="Rename one of them.",
-            )  # fmt: skip
+            rule = "must not have one name for their views"
+            where = f"{path_by_name[name]} and {path}"
+            raise DataError.at(where, rule, found=name, remedy="Rename one of them.")
         path_by_name[name] = path
     return path_by_name

@@ -124,10 +124,8 @@ def import_photos(
     source, target = Path(folder).expanduser(), Path(out).expanduser()
     check_table_columns(target, PHOTO_PLACE_COLUMNS)
     if (target / DATABASE_NAME).exists():
-        raise StoreError.at(
-            f"out={target}", f"holds places that were downloaded from a provider ({DATABASE_NAME})",
-            remedy=OTHER_FOLDER_REMEDY,
-        )  # fmt: skip
+        rule = f"holds places that were downloaded from a provider ({DATABASE_NAME})"
+        raise StoreError.at(f"out={target}", rule, remedy=OTHER_FOLDER_REMEDY)
     paths = list_photos(source, target, "photos.folder")
     record_settings(target, {"fov_deg": float(fov_deg), "size": size, "quality": quality})
 

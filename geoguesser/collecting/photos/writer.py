@@ -59,11 +59,8 @@ def decode_photo(data: bytes, shorter_side_px: int, where: str) -> ByteArray:
 def list_photos(folder: Path, out: Path, key: str) -> list[Path]:
     """Lists all image files under a folder, sorted, without hidden files and files under `out`.
 
-    `key` is the config key of the folder, for messages.
-
-    Raises:
-        MissingFileError: The folder does not exist or contains no such file.
-        ConfigError: `out` is the folder itself.
+    Raises MissingFileError if the folder, `key` in the config, does not exist or contains no such file, and
+    ConfigError if `out` is the folder itself.
     """
     if not folder.is_dir():
         raise MissingFileError.at(key, "must be a folder", found=str(folder))

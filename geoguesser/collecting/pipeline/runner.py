@@ -100,12 +100,9 @@ class CollectionRunner:
             total = used + sum(prices[kind] * count for kind, count in requests.items())
             # Rounded up to whole cents, because the named amount must be enough.
             total_usd = math.ceil(total * 100 / MICROS_PER_USD) / 100
-            raise ConfigError.at(
-                "budget.money",
-                "allows none of these requests",
-                found=limit / MICROS_PER_USD,
-                remedy=f"All of them need budget.money={total_usd:.2f} (USD, over all runs).",
-            )
+            remedy = f"All of them need budget.money={total_usd:.2f} (USD, over all runs)."
+            rule, found = "allows none of these requests", limit / MICROS_PER_USD
+            raise ConfigError.at("budget.money", rule, found=found, remedy=remedy)
 
     async def _send_requests(self, step: str) -> str:
         """Sends the requests of a step until they are finished, a budget is used up, or a signal arrives.

@@ -57,11 +57,9 @@ class Chart(ABC):
         return np.ones(len(coords_deg))
 
     def compute_circles(self, boxes: FloatArray) -> tuple[FloatArray, FloatArray]:
-        """Computes circles on the sphere that enclose (B, 4) boxes.
+        """Computes circles on the sphere that enclose (B, 4) boxes: centres (B, 2) in degrees, radii (B,) in m.
 
-        Returns:
-            (B, 2) centres in degrees, and (B,) radii in metres. A box that extends beyond the projection has the
-            centre (0, 0) and an infinite radius.
+        A box that extends beyond the projection has the centre (0, 0) and an infinite radius.
         """
         west, south, east, north = boxes.T
         corners = ((west, south), (west, north), (east, south), (east, north))
@@ -119,8 +117,7 @@ class PlaneChart(Chart):
         return shapely.contains_xy(self.region.land_m, xy[:, 0], xy[:, 1])
 
     def touch_land(self, boxes: FloatArray) -> BoolArray:
-        flags: Any = shapely.intersects(self.region.land_m, shapely.box(*boxes.T))
-        return flags
+        return np.asarray(shapely.intersects(self.region.land_m, shapely.box(*boxes.T)))
 
     def compute_acceptance(self, coords_deg: FloatArray) -> FloatArray:
         if self.is_equal_area:

@@ -137,9 +137,8 @@ def split_segments(starts_deg: FloatArray, stops_deg: FloatArray, max_km: float)
 def read_layer(path: str | Path, key: str = "strategy.near") -> Layer:
     """Reads a vector file in any CRS.
 
-    Raises:
-        MissingFileError: The file does not exist.
-        DataError: The file cannot be read, has no geometry or no CRS, or its coordinates are out of range.
+    Raises MissingFileError if the file does not exist, and DataError if it cannot be read, has no geometry or no
+    CRS, or its coordinates are out of range.
     """
     file = Path(path).expanduser()
     where = f"{key} {file}"
@@ -180,9 +179,7 @@ def read_layer(path: str | Path, key: str = "strategy.near") -> Layer:
 def read_existing_places(path: str | Path, key: str = "strategy.existing") -> FloatArray:
     """Reads (M, 2) coordinates in degrees, M at least 1, from a data.csv or a folder that holds one.
 
-    Raises:
-        MissingFileError: The file does not exist.
-        DataError: The file has no rows. Also all errors of `read_place_rows`.
+    Raises MissingFileError if the file does not exist, and DataError if it has no rows or as `read_place_rows`.
     """
     file = Path(path).expanduser()
     file = file / "data.csv" if file.is_dir() else file

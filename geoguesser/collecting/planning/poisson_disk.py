@@ -246,12 +246,7 @@ def select_non_conflicting(pairs: IntArray, count: int) -> BoolArray:
     points that are second in no pair are certainly selected, because no earlier point can still exclude them. So
     their partners are excluded, and all pairs with an excluded point are dropped.
 
-    Args:
-        pairs: (P, 2) numbers of conflicting points, the lower number first.
-        count: Number of points.
-
-    Returns:
-        (count,) flags of the selected points.
+    Takes (P, 2) numbers of conflicting points, the lower number first, and returns (count,) flags.
     """
     excluded = np.zeros(count, dtype=np.bool_)
     while len(pairs):

@@ -29,14 +29,10 @@ FIRST_BLOCK_SIZE = 1024  # points
 
 @dataclass(kw_only=True)
 class Strategy(ABC):
-    """Base class of the sampling strategies.
+    """Base class of the sampling strategies, whose settings the files of conf/strategy describe.
 
     Attributes:
         name: Name of the choice in the config group.
-        spacing_m: Smallest distance between two points, and between a point and an existing place.
-        near: Vector layer (roads, settlements) that points must lie near to; None for anywhere on land.
-        near_m: Largest distance from the layer.
-        existing: A data.csv of existing places, or a folder that holds one; None for none.
         layer: The layer, once `sample` has read it.
         existing_deg: (M, 2) existing places, once `sample` has read them.
     """
@@ -59,20 +55,13 @@ class Strategy(ABC):
         check_number("strategy.near_m", self.near_m, low=0.0, high=MAX_SPACING_M, open_low=True)
 
     def sample(self, region: Region, *, places: int, seed: int) -> FloatArray:
-        """Draws the points of a plan.
+        """Draws the points of a plan on the land of a region: (N, 2) degrees, N from 0 to `places`.
 
-        Args:
-            region: Region on whose land the points lie.
-            places: Number of points. There are fewer if the land, the spacing or the layer has no more room.
-            seed: Seed; the same seed and inputs give the same points.
+        There are fewer points than requested if the land, the spacing or the layer has no more room. The same seed
+        and inputs give the same points, and a plan for more places begins with the plan for fewer places.
 
-        Returns:
-            (N, 2) latitude and longitude in degrees, N from 0 to `places`. A plan for more places begins with the
-            plan for fewer places if everything else is the same.
-
-        Raises:
-            ConfigError: A number is out of its range.
-            DataError, MissingFileError: `near` or `existing` cannot be used.
+        Raises ConfigError if a number is out of its range, and DataError or MissingFileError if `near` or
+        `existing` cannot be used.
         """
         check_int("places", places, low=1, high=MAX_PLANNED_PLACES)
         check_int("seed", seed, low=0)
@@ -130,12 +119,7 @@ class Uniform(Strategy):
 
 @dataclass(kw_only=True)
 class PerCell(Strategy):
-    """The same number of points in each cell of a grid. Points that do not fit into a cell go to the other cells.
-
-    Attributes:
-        size: Number of cells that touch the land, as in `grid.size`.
-        cell_km: Side of a cell; it takes precedence over `size`.
-    """
+    """The same number of points in each cell of a grid. Points that do not fit into a cell go to other cells."""
 
     name: ClassVar[str] = "per_cell"
     size: int | None = 60
@@ -177,12 +161,7 @@ class PerCell(Strategy):
 
 @dataclass(kw_only=True)
 class FillGaps(Strategy):
-    """Points where existing places are farthest, the largest gap first.
-
-    Attributes:
-        candidates: Number of random points on land to choose from, at least twice the number of places. More
-            candidates come nearer to the middle of a gap.
-    """
+    """Points where existing places are farthest, the largest gap first, selected from random candidates."""
 
     name: ClassVar[str] = "fill_gaps"
     candidates: int = 200_000

@@ -162,9 +162,7 @@ def parse_metadata(response: HttpResponse) -> Panorama:
 def parse_view(response: HttpResponse) -> bytes:
     """Returns the bytes of an image response, after decoding it to its end.
 
-    Raises:
-        NotFoundError: The image is a placeholder for missing imagery.
-        RetryableError: The image is incomplete.
+    Raises NotFoundError if the image is a placeholder for missing imagery, RetryableError if it is incomplete.
     """
     try:
         check_view(response.body)

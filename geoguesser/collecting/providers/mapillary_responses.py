@@ -21,9 +21,7 @@ def parse_search(response: HttpResponse, *, point: tuple[float, float], radius_m
 
     Returns images within the radius that have a position and a compass angle, sorted by distance.
 
-    Raises:
-        NotFoundError: There is no such image.
-        RetryableError: The response is malformed.
+    Raises NotFoundError if there is no such image, RetryableError if the response is malformed.
     """
     try:
         parsed = [_parse_image(image) for image in json.loads(response.body)["data"]]
@@ -94,9 +92,7 @@ def _compute_angle_deg(a_deg: float, b_deg: float) -> float:
 def parse_thumbnail_url(response: HttpResponse, *, field: str) -> str:
     """Parses the address of a thumbnail.
 
-    Raises:
-        NotFoundError: The image has no thumbnail.
-        RetryableError: The response is malformed.
+    Raises NotFoundError if the image has none, RetryableError if the response is malformed.
     """
     try:
         url = json.loads(response.body).get(field)
@@ -108,10 +104,7 @@ def parse_thumbnail_url(response: HttpResponse, *, field: str) -> str:
 
 
 def decode_panorama(response: HttpResponse) -> ByteArray:
-    """Decodes a panorama to an (H, W, 3) RGB array.
-
-    Raises RetryableError if the image is incomplete.
-    """
+    """Decodes a panorama to an (H, W, 3) RGB array; raises RetryableError if the image is incomplete."""
     try:
         header = read_header(response.body)
         return decode_rgb(response.body, header, header.height)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import combinations
 from typing import Any
 
 import numpy as np
@@ -125,10 +126,9 @@ def _has_repeated_view(stats: ImageStats) -> BoolArray:
     """Returns (N,) True for each place with the same usable image for two headings."""
     digests, usable = stats.views["digest"], stats.views["state"] == OK
     repeated = np.zeros(len(stats), dtype=bool)
-    for a in range(4):
-        for b in range(a):
-            same = (digests[:, a] == digests[:, b]).all(axis=1)
-            repeated |= same & usable[:, a] & usable[:, b]
+    for a, b in combinations(range(4), 2):
+        same = (digests[:, a] == digests[:, b]).all(axis=1)
+        repeated |= same & usable[:, a] & usable[:, b]
     return repeated
 
 

@@ -71,8 +71,7 @@ def make_periodic_noise(side: int, exponent: float, seed: int) -> Image:
     frequency = np.hypot(np.fft.fftfreq(side)[:, None], np.fft.rfftfreq(side)[None])
     frequency[0, 0] = np.inf
     filtered = np.fft.irfft2(white * np.maximum(frequency, 4.0 / side) ** -exponent)
-    scaled: Image = (filtered / filtered.std()).astype(np.float32)
-    return scaled
+    return (filtered / filtered.std()).astype(np.float32)
 
 
 @cache
@@ -87,8 +86,7 @@ def sample_texture(scene: Scene, rows: Image, columns: Image, exponent: float = 
     columns = (columns + scene.noise_offset_px[1]).astype(np.int32) % TILE_PX
 
     # Several times faster than indexing by [rows, columns].
-    values: Image = get_noise_tile(exponent).ravel().take(rows * TILE_PX + columns)
-    return values
+    return get_noise_tile(exponent).ravel().take(rows * TILE_PX + columns)
 
 
 def to_layer(*colour: float) -> Image:
@@ -124,5 +122,4 @@ def apply_camera(canvas: Image, light: Light, rng: np.random.Generator) -> Image
     row, column = rng.integers(0, TILE_PX, 2)
     noise = np.take(get_noise_tile(0.0), np.arange(row, row + len(canvas)) % TILE_PX, axis=0)
     noise = np.take(noise, np.arange(column, column + len(canvas)) % TILE_PX, axis=1) * np.float32(light.noise)
-    grained: Image = cv2.add(developed, cv2.merge((noise, noise, noise)), dtype=cv2.CV_8U)
-    return grained
+    return cv2.add(developed, cv2.merge((noise, noise, noise)), dtype=cv2.CV_8U)

@@ -167,13 +167,7 @@ class ClassificationHead(Head):
 
 
 class TracedClassification(TracedHead):
-    """Decoding of a classification head into posterior and coordinates, for torch.export and ONNX.
-
-    Args:
-        head: Trained head.
-        temperature: Temperature of the returned posterior.
-        steps: Number of iterations for the geometric median of the posterior, with the decoder that computes it.
-    """
+    """Decoding of a classification head into posterior and coordinates, with the arguments of `Head.trace`."""
 
     outputs = ("posterior", "coords_deg")
 
