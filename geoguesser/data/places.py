@@ -194,7 +194,8 @@ def _add_folders(table: pd.DataFrame, root: Path, findings: Findings, allow_miss
         if uuid not in places:
             problems.append(Finding("missing_images", row, f"has no folder of views images/{uuid} in {root}"))
     findings.record(problems)
-    findings.record_without_action(notes)
+    # These drop no place or view, whatever the action of their kind.
+    findings.kept += notes
 
     usable = np.array([places.get(uuid) is not None for uuid in table["uuid"]], dtype=bool)
     table = table[usable].reset_index(drop=True)

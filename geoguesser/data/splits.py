@@ -104,6 +104,7 @@ class Split(ABC):
         if len(table) < len(SPLIT_NAMES):
             raise DataError.at("data", "must hold at least 3 places, one for each split", found=len(table))
 
+        self.check()
         splits = unconstrained = self._assign(table, region).astype("U6")
         conflicts: list[tuple[int, str]] = []
         movable = np.ones(len(table), dtype=bool)
@@ -214,7 +215,6 @@ class RandomSplit(Split):
         check_int("split.seed", self.seed, low=0)
 
     def _assign(self, table: pd.DataFrame, region: Region | None) -> StringArray:
-        self.check()
         return self._assign_with_seed(table, self.seed)
 
     def _assign_with_seed(self, table: pd.DataFrame, seed: int) -> StringArray:
@@ -296,7 +296,6 @@ class KFoldSplit(Split):
         check_int("split.seed", self.seed, low=0)
 
     def _assign(self, table: pd.DataFrame, region: Region | None) -> StringArray:
-        self.check()
         ids = table["uuid"].tolist()
         folds = np.floor(hash_share(ids, f"fold{self.seed}") * self.folds).astype(int)
         splits = np.where(hash_share(ids, f"val{self.seed}") < self.val_share, "val", "train")
@@ -344,7 +343,6 @@ def _read_column(table: pd.DataFrame, column: str, subject: str, val_share: floa
         raise DataError.at(where, rule, found=str(table[column][bad].iloc[0]), remedy=remedy)
 
     splits = words.to_numpy(dtype=np.str_)
-    _check_val_share(val_share, seed)
     if val_share and not (splits == "val").any():
         drawn = hash_share(table["uuid"].tolist(), f"val{seed}") < val_share
         splits = np.where(drawn & (splits == "train"), "val", splits)

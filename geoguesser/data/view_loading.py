@@ -44,7 +44,7 @@ class LoadedViews:
 
     Attributes:
         findings: Row, index of the heading, and finding, for each defect or peculiarity of an image.
-        num_unreadable: Number of files that the operating system failed to read; a later attempt may succeed.
+        num_unreadable: Number of unreadable files, as in `InspectedPlace`.
         decoded: True if views were decoded; False if an earlier run had inspected them.
     """
 

@@ -38,8 +38,7 @@ def group_photos(
     """
     leaders = np.arange(len(coords_deg), dtype=np.int64)
     vectors = to_unit(coords_deg)
-    epoch = datetime(1970, 1, 1)
-    times_s = np.array([np.nan if time is None else (time - epoch).total_seconds() for time in taken])
+    times = np.array(taken, dtype="datetime64[us]")
 
     # The addition allows for rounding, and gives cells a size if `group_m` is 0.
     max_chord = compute_chord(group_m) + 1e-12
@@ -56,7 +55,7 @@ def group_photos(
         fits = chords <= max_chord
         if group_s is not None:
             # Negated, so that an unknown time (NaN) fits.
-            fits &= ~(np.abs(times_s[candidates] - times_s[number]) > group_s)
+            fits &= ~(np.abs(times[candidates] - times[number]) / np.timedelta64(1, "s") > group_s)
 
         if fits.any():
             leaders[number] = candidates[fits][np.argmin(chords[fits])]

@@ -118,7 +118,7 @@ class DartThrower:
         self.spacing_m, self.layer, self.near_m = spacing_m, layer, near_m
         self.refused: Counter[str] = Counter({"spacing": 0, "near": 0})
         self._taken = np.zeros((0, 3)) if taken_deg is None else to_unit(taken_deg)
-        self._tree = cKDTree(self._taken) if len(self._taken) else None
+        self._tree = cKDTree(self._taken)
 
     def throw(self, state: SamplingState) -> tuple[FloatArray, IntArray]:
         """Throws darts until every owner has the points that it needs (which are subtracted), or its land is full.
@@ -174,16 +174,14 @@ class DartThrower:
         chosen = select_first_per_owner(owners, needs)
         if self.spacing_m > 0:
             self._taken = np.concatenate((self._taken, vectors[chosen]))
-            self._tree = cKDTree(self._taken) if len(self._taken) else None
+            self._tree = cKDTree(self._taken)
         return coords[chosen], owners[chosen]
 
     def _find_spaced(self, vectors: FloatArray) -> BoolArray:
         """Returns (N,) flags of the points that keep the spacing to all taken points and to earlier ones here."""
         chord = compute_chord(self.spacing_m)
-        keep = np.ones(len(vectors), dtype=np.bool_)
-        if self._tree is not None:
-            # The tree reports an infinite distance if there is no neighbour within the bound.
-            keep = ~np.isfinite(self._tree.query(vectors, distance_upper_bound=chord)[0])
+        # The tree reports an infinite distance if there is no neighbour within the bound.
+        keep = ~np.isfinite(self._tree.query(vectors, distance_upper_bound=chord)[0])
 
         rows = np.flatnonzero(keep)
         if len(rows) > 1:
@@ -224,12 +222,12 @@ class DartThrower:
         if len(numbers):
             numbers = numbers[self.chart.touch_land(state.boxes[numbers])]
 
-        if len(numbers) and (self.layer is not None or self._tree is not None):
+        if len(numbers) and (self.layer is not None or self.spacing_m > 0):
             centres_deg, radii_m = self.chart.compute_circles(state.boxes[numbers])
             keep = np.ones(len(numbers), dtype=np.bool_)
             if self.layer is not None:
                 keep &= self.layer.within(centres_deg, self.near_m + radii_m)
-            if self._tree is not None and self.spacing_m > 0:
+            if self.spacing_m > 0:
                 chords, _ = self._tree.query(to_unit(centres_deg))
                 keep &= 1000.0 * chord_to_km(np.asarray(chords)) + radii_m > self.spacing_m
             numbers = numbers[keep]

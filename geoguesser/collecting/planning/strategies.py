@@ -38,6 +38,7 @@ class Strategy(ABC):
     """
 
     name: ClassVar[str]
+    spaces_darts: ClassVar[bool] = True
     spacing_m: float = 100.0
     near: str | None = None
     near_m: float = 100.0
@@ -70,8 +71,8 @@ class Strategy(ABC):
 
         rng = np.random.default_rng(seed)
         thrower = DartThrower(
-            make_chart(region), rng, spacing_m=self._get_dart_spacing_m(), taken_deg=self.existing_deg,
-            layer=self.layer, near_m=self.near_m,
+            make_chart(region), rng, spacing_m=self.spacing_m if self.spaces_darts else 0.0,
+            taken_deg=self.existing_deg, layer=self.layer, near_m=self.near_m,
         )  # fmt: skip
 
         self._report = {
@@ -96,9 +97,6 @@ class Strategy(ABC):
         count trials on land that were too near to another point or place, or too far from the layer.
         """
         return dict(self._report)
-
-    def _get_dart_spacing_m(self) -> float:
-        return self.spacing_m
 
     @abstractmethod
     def _draw(self, region: Region, thrower: DartThrower, rng: np.random.Generator, places: int) -> FloatArray:
@@ -164,6 +162,8 @@ class FillGaps(Strategy):
     """Points where existing places are farthest, the largest gap first, selected from random candidates."""
 
     name: ClassVar[str] = "fill_gaps"
+    # Candidates may be close to each other; the spacing applies to the selected ones.
+    spaces_darts: ClassVar[bool] = False
     candidates: int = 200_000
 
     def __post_init__(self) -> None:
@@ -173,10 +173,6 @@ class FillGaps(Strategy):
             rule = "must name a data.csv for strategy=fill_gaps"
             remedy = "Without existing places, use strategy=uniform."
             raise ConfigError.at("strategy.existing", rule, found=None, remedy=remedy)
-
-    def _get_dart_spacing_m(self) -> float:
-        # Candidates may be close to each other; the spacing applies to the selected ones.
-        return 0.0
 
     def _draw(self, region: Region, thrower: DartThrower, rng: np.random.Generator, places: int) -> FloatArray:
         if self.candidates < 2 * places:

@@ -104,10 +104,6 @@ class Findings:
         if not self.defer:
             self.raise_fatal()
 
-    def record_without_action(self, findings: Iterable[Finding]) -> None:
-        """Records findings that drop no place or view, whatever the action of their kind."""
-        self.kept.extend(findings)
-
     def raise_fatal(self) -> None:
         """Raises DataError if there are errors, with up to eight of them, their counts and a remedy."""
         if not self.fatal:

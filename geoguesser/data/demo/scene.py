@@ -28,16 +28,10 @@ LEAVES: dict[str, Colour] = {
 
 @dataclass(frozen=True)
 class Surroundings:
-    """Surroundings of a place, from the map.
+    """Surroundings of a place, from the map: invented elevation, distance to the sea, and degrees from 0 to 1.
 
-    Attributes:
-        elevation_m: Invented elevation in metres.
-        sea_km: Distance to the sea in km.
-        mediterranean: 0 inland to 1 on the coast.
-        istria: 0 to 1 in the middle of Istria.
-        east: 0 in the west to 1 in the eastern plain.
-        mountain: 0 in the plain to 1 in the highlands.
-        customs: Values of NUM_CUSTOMS smooth fields with mean 0 and standard deviation 1; each moves a few habits.
+    1 is on the coast, in the middle of Istria, in the eastern plain, and in the highlands. `customs` are values of
+    NUM_CUSTOMS smooth fields with mean 0 and standard deviation 1; each moves a few habits.
     """
 
     elevation_m: float
