@@ -13,13 +13,10 @@ from typing import Any, NamedTuple
 
 import cv2
 import numpy as np
-import numpy.typing as npt
 
 from geoguesser.arrays import ByteArray
 from geoguesser.data.place_files import HEADINGS
 from geoguesser.errors import DataError, check_int, check_number
-
-Float32Array = npt.NDArray[np.float32]
 
 # Samples along each side of a view's pixel.
 MAX_SAMPLES = 4
@@ -98,7 +95,11 @@ def cut_views(
     for first in range(0, size, strip_height):
         last = min(first + strip_height, size)
         turns, latitudes = _compute_directions(size * samples, fov_deg, pitch_deg, first * samples, last * samples)
-        y = _compute_source_rows(latitudes, height, source.shape[0] - 2, band)
+        # Rows of the sphere, of the panorama, and of its reduced and padded copy.
+        y = (np.float32(0.5) - latitudes * np.float32(1.0 / 180.0)) * np.float32(band.height) - np.float32(
+            band.top
+        )
+        y = y * np.float32((source.shape[0] - 2) / height) + np.float32(0.5)
 
         for view, heading_deg in enumerate(headings_deg):
             x = turns + np.float32(((heading_deg - compass_deg) % 360.0) / 360.0 + 0.5)
@@ -184,11 +185,6 @@ def _pad(source: ByteArray, band: RowBand, height: int) -> ByteArray:
     if band.top + height >= band.height:
         padded[-1] = np.roll(source[-1], half_turn, axis=0)
     return np.asarray(cv2.copyMakeBorder(padded, 0, 0, 1, 1, cv2.BORDER_WRAP), dtype=np.uint8)
-
-
-def _compute_source_rows(latitudes: Float32Array, height: int, source_height: int, band: RowBand) -> Float32Array:
-    rows = (np.float32(0.5) - latitudes * np.float32(1.0 / 180.0)) * np.float32(band.height) - np.float32(band.top)
-    return rows * np.float32(source_height / height) + np.float32(0.5)
 
 
 @lru_cache(maxsize=8)

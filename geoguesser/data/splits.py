@@ -8,7 +8,7 @@ from __future__ import annotations
 import hashlib
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import ClassVar, NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -39,8 +39,7 @@ def hash_share(ids: list[str], salt: str) -> FloatArray:
     return np.array([int.from_bytes(digest, "big") >> 11 for digest in digests]) / 2.0**53
 
 
-@dataclass(frozen=True)
-class SplitConstraints:
+class SplitConstraints(NamedTuple):
     """Constraints on a split, beside its own rule.
 
     Attributes:

@@ -11,8 +11,8 @@ import os
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass, fields
-from typing import Any
+from dataclasses import fields
+from typing import Any, NamedTuple
 from zipfile import BadZipFile
 
 import numpy as np
@@ -38,8 +38,7 @@ log = logging.getLogger(__name__)
 CLOCK_TICK_S = 0.05
 
 
-@dataclass(frozen=True)
-class LoadedViews:
+class LoadedViews(NamedTuple):
     """Result of loading all views of N places.
 
     Attributes:

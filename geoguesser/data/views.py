@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
-from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -70,8 +70,7 @@ class FileViews(Views):
         return True
 
 
-@dataclass(frozen=True)
-class DecodedPlace:
+class DecodedPlace(NamedTuple):
     """Views of a place, decoded for S specs.
 
     Attributes:

@@ -279,18 +279,13 @@ class SphereRegion(Region):
         return shapely.STRtree(parts), parts
 
     @cached_property
-    def boundary_deg(self) -> FloatArray:
-        """Points (N, 2) on all boundaries, at most BOUNDARY_STEP_DEG apart."""
-        return cut_segments(*extract_ring_segments(self.land_deg), longest=BOUNDARY_STEP_DEG)[0][:, ::-1].copy()
-
-    @cached_property
     def boundary_runs(self) -> tuple[FloatArray, FloatArray, FloatArray]:
-        """Boundary points in order, and bounding boxes of runs of RUN_LENGTH points, in the chart of the sphere.
+        """Boundary points, at most BOUNDARY_STEP_DEG apart, and bounding boxes of runs, in the sphere's chart.
 
         Returns points (N, 2) by longitude, -180 to below 180, and sine of latitude; low and high corners (R, 2)
         each. Run r holds points RUN_LENGTH * r up to RUN_LENGTH * (r + 1).
         """
-        latitude, longitude = self.boundary_deg.T
+        longitude, latitude = cut_segments(*extract_ring_segments(self.land_deg), longest=BOUNDARY_STEP_DEG)[0].T
         chart = np.stack(((longitude + 180.0) % 360.0 - 180.0, np.sin(np.radians(latitude))), axis=-1)
 
         starts = np.arange(0, len(chart), RUN_LENGTH)

@@ -29,7 +29,7 @@ Sources:
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -44,8 +44,7 @@ EXACT_METHOD, GRADIENT_METHOD = "CAM", "Grad-CAM"
 MAX_POOLING_ERROR = 1e-4
 
 
-@dataclass(frozen=True)
-class Activation:
+class Activation(NamedTuple):
     """Positions in the views of one place that support a cell.
 
     Attributes:
@@ -65,8 +64,7 @@ class Activation:
     average: float | None
 
 
-@dataclass(frozen=True)
-class LeaveOneOut:
+class LeaveOneOut(NamedTuple):
     """Change of the prediction without one view of a place. NaN for absent views and for a place's only view.
 
     Attributes:

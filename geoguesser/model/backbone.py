@@ -10,9 +10,8 @@ import importlib
 import math
 import socket
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol, Self, cast
+from typing import Any, NamedTuple, Protocol, Self, cast
 from urllib.parse import urlparse
 from urllib.request import getproxies
 
@@ -49,8 +48,7 @@ WEIGHTS_REMEDY = (
 CONNECT_TIMEOUT_S = 5.0
 
 
-@dataclass(frozen=True)
-class LastMap:
+class LastMap(NamedTuple):
     """Last feature map of N images, and the features that follow from it.
 
     Attributes:

@@ -42,8 +42,7 @@ class InverseProjection(nn.Module):
     """Polynomials from CRS coordinates in metres to unit vectors, over a box.
 
     Args:
-        low_m: (2,) south-western corner of the box in metres.
-        high_m: (2,) north-eastern corner of the box in metres.
+        low_m, high_m: (2,) south-western and north-eastern corner of the box in metres.
         coefficients: (n + 1, n + 1, 3) coefficients c of equation (1) for the three components.
     """
 

@@ -11,17 +11,8 @@ from tqdm import tqdm
 
 from geoguesser.arrays import ByteArray
 from geoguesser.collecting.panorama import cut_views
+from geoguesser.collecting.photos import writer
 from geoguesser.collecting.photos.exif import PhotoTags, find_row_band, read_tags
-from geoguesser.collecting.photos.writer import (
-    SkippedFile,
-    decode_image,
-    encode_view,
-    list_photos,
-    read_image_file,
-    record_settings,
-    write_skipped,
-    write_view_folder,
-)
 from geoguesser.data.images import read_header
 from geoguesser.data.place_files import HEADINGS
 from geoguesser.errors import ConfigError, DataError, check_int, check_number
@@ -63,14 +54,14 @@ def cut_panoramas(
         check_number("panoramas.compass_deg", compass_deg)
 
     source, target = Path(folder).expanduser(), Path(out).expanduser()
-    path_by_name = _name_view_folders(source, list_photos(source, target, "panoramas.folder"))
+    path_by_name = _name_view_folders(source, writer.list_photos(source, target, "panoramas.folder"))
     view_settings = {"pitch_deg": float(pitch_deg), "fov_deg": float(fov_deg), "size": size}
     headings = [float(heading) for heading in headings_deg]
     file_settings = {"compass_deg": compass_deg, "headings_deg": headings, "quality": quality}
-    record_settings(target, file_settings | view_settings)
+    writer.record_settings(target, file_settings | view_settings)
 
     counts = Counter({"files": len(path_by_name), "cut": 0, "there": 0, "tilted": 0, "magnetic": 0})
-    skipped: list[SkippedFile] = []
+    skipped: list[writer.SkippedFile] = []
     view_names = [f"{heading:g}.jpg" for heading in headings]
 
     bar = tqdm(path_by_name.items(), desc="cutting panoramas", unit=" files", disable=None, leave=False)
@@ -80,7 +71,7 @@ def cut_panoramas(
             continue
 
         try:
-            data = read_image_file(path)
+            data = writer.read_image_file(path)
             # A file that is not an image is reported as such, not as one without a heading.
             read_header(data)
             tags = read_tags(data)
@@ -95,13 +86,13 @@ def cut_panoramas(
             skipped.append((path, "not_cut", str(error)))
             continue
 
-        files = {file: encode_view(view, quality) for file, view in zip(view_names, views, strict=True)}
-        write_view_folder(target / name, files)
+        files = {file: writer.encode_view(view, quality) for file, view in zip(view_names, views, strict=True)}
+        writer.write_view_folder(target / name, files)
         counts["cut"] += 1
         counts["tilted"] += tags.is_tilted
         counts["magnetic"] += compass_deg is None and tags.reference == "magnetic"
 
-    return {**counts, **write_skipped(source, target, skipped)}
+    return {**counts, **writer.write_skipped(source, target, skipped)}
 
 
 def cut_panorama(data: bytes, tags: PhotoTags, *, where: str, **view_settings: Any) -> ByteArray:
@@ -110,7 +101,7 @@ def cut_panorama(data: bytes, tags: PhotoTags, *, where: str, **view_settings: A
     Raises:
         DataError: The file is broken, or not a full sphere by its shape or its tags. The message names `where`.
     """
-    image = decode_image(data, where)
+    image = writer.decode_image(data, where)
     return cut_views(image, band=find_row_band(tags, image.shape[1], where), where=where, **view_settings)
 
 

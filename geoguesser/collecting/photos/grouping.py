@@ -27,14 +27,9 @@ def group_photos(
     The search for leaders uses a hash of cubic cells whose side is `group_m`: a leader within reach is in the
     same or a neighbouring cell.
 
-    Args:
-        coords_deg: (N, 2) positions, in the order in which photos may become leaders.
-        taken: (N,) times; None if unknown, which is compatible with any time.
-        group_m: Largest distance from a leader.
-        group_s: Largest time difference from a leader in seconds; None for any.
-
-    Returns:
-        (N,) number of each photo's leader: the nearest one, at equal distance the first.
+    Takes (N, 2) positions, in the order in which photos may become leaders, (N,) times, of which None (unknown) is
+    compatible with any, and the largest distance and time difference (None for any) from a leader. Returns the
+    number (N,) of each photo's leader: the nearest one, at equal distance the first.
     """
     leaders = np.arange(len(coords_deg), dtype=np.int64)
     vectors = to_unit(coords_deg)

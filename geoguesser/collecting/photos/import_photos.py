@@ -19,20 +19,10 @@ from tqdm import tqdm
 
 from geoguesser.collecting.database import DATABASE_NAME
 from geoguesser.collecting.output_tables import OTHER_FOLDER_REMEDY, PLACES_FILE, check_table_columns
+from geoguesser.collecting.photos import writer
 from geoguesser.collecting.photos.cut_panoramas import check_view_settings, cut_panorama
 from geoguesser.collecting.photos.grouping import find_nearest_headings, group_photos
 from geoguesser.collecting.photos.scan import PhotoFile, scan_photos
-from geoguesser.collecting.photos.writer import (
-    SkippedFile,
-    decode_photo,
-    encode_view,
-    list_photos,
-    read_image_file,
-    record_settings,
-    write_records,
-    write_skipped,
-    write_view_folder,
-)
 from geoguesser.data.place_files import HEADINGS
 from geoguesser.errors import StoreError, check_int, check_number
 from geoguesser.geo.distance import from_unit, to_unit
@@ -88,17 +78,8 @@ def import_photos(
     Also writes sources.csv (the photo of each view) and skipped.csv (photos that were not used as a view, and the
     reasons). A run that was stopped can be continued. The same photos always give the same places.
 
-    Args:
-        folder: Folder of JPEG, PNG or WebP files, searched recursively; the files are only read.
-        out: Folder for the places.
-        group_m: Largest distance in metres between a photo and the photo that started its group.
-        group_s: Largest difference in seconds between their times, if both are known; None for no limit.
-        tolerance_deg: Largest deviation of a view from its heading, from 0 to 45.
-        min_views: Smallest number of views of a place, from 1 to 4; other places are left out.
-        fov_deg: Field of view of views cut from 360-degree photos.
-        size: Height and width of these views in pixels. Larger ordinary photos are reduced until their
-            shorter side has this length.
-        quality: JPEG quality from 1 to 100.
+    Files in JPEG, PNG or WebP are searched recursively in `folder`, and only read. The other arguments are the
+    keys of `photos` in conf/collect.yaml, which describes them.
 
     Returns:
         Counts: files, places, views, panoramas (used), complete (places with four views), written, skipped, and
@@ -126,10 +107,10 @@ def import_photos(
     if (target / DATABASE_NAME).exists():
         rule = f"holds places that were downloaded from a provider ({DATABASE_NAME})"
         raise StoreError.at(f"out={target}", rule, remedy=OTHER_FOLDER_REMEDY)
-    paths = list_photos(source, target, "photos.folder")
-    record_settings(target, {"fov_deg": float(fov_deg), "size": size, "quality": quality})
+    paths = writer.list_photos(source, target, "photos.folder")
+    writer.record_settings(target, {"fov_deg": float(fov_deg), "size": size, "quality": quality})
 
-    skipped: list[SkippedFile] = []
+    skipped: list[writer.SkippedFile] = []
     photos = scan_photos(paths, skipped, fov_deg=fov_deg, size=size)
     places = _make_places(
         photos, skipped, group_m=group_m, group_s=group_s, tolerance_deg=tolerance_deg, min_views=min_views
@@ -145,7 +126,7 @@ def import_photos(
             counts["written"] += 1
 
     _write_tables(source, target, places)
-    skip_counts = write_skipped(source, target, skipped)
+    skip_counts = writer.write_skipped(source, target, skipped)
 
     # Folders of an earlier run that data.csv no longer names are counted, and not touched.
     view_folders = {path.name for path in (target / "images").glob("[!.]*")}
@@ -160,7 +141,7 @@ def import_photos(
 
 def _make_places(
     photos: list[PhotoFile],
-    skipped: list[SkippedFile],
+    skipped: list[writer.SkippedFile],
     *,
     group_m: float,
     group_s: float | None,
@@ -186,7 +167,7 @@ def _make_places(
 
 
 def _assign_headings(
-    photos: list[PhotoFile], skipped: list[SkippedFile], tolerance_deg: float
+    photos: list[PhotoFile], skipped: list[writer.SkippedFile], tolerance_deg: float
 ) -> dict[int, PhotoFile]:
     """Returns the photos of a place by index of their heading. A panorama takes all four headings."""
     # The views of a panorama have one position and time, so it replaces separate photos.
@@ -217,33 +198,33 @@ def _assign_headings(
 def _write_views(place: PhotoPlace, folder: Path, fov_deg: float, size: int, quality: int) -> None:
     first = place.photos[0]
     if first.is_panorama:
-        data, direction_deg = read_image_file(first.path), first.tags.direction_deg
+        data, direction_deg = writer.read_image_file(first.path), first.tags.direction_deg
         views = cut_panorama(
             data, first.tags, where=str(first.path), compass_deg=direction_deg, fov_deg=fov_deg, size=size
         )
         images = {index: views[index] for index in place.views}
     else:
         images = {
-            index: decode_photo(read_image_file(photo.path), size, str(photo.path))
+            index: writer.decode_photo(writer.read_image_file(photo.path), size, str(photo.path))
             for index, photo in place.views.items()
         }
 
-    files = {f"{HEADINGS[index]}.jpg": encode_view(image, quality) for index, image in images.items()}
-    write_view_folder(folder, files)
+    files = {f"{HEADINGS[index]}.jpg": writer.encode_view(image, quality) for index, image in images.items()}
+    writer.write_view_folder(folder, files)
 
 
 def _write_tables(source: Path, out: Path, places: list[PhotoPlace]) -> None:
     """Writes data.csv and sources.csv. Paths are relative to the folder of photos."""
     places = sorted(places, key=lambda place: place.place_id)
     place_rows = [(place.place_id, *place.position_deg, place.date, "photos") for place in places]
-    write_records(out / PLACES_FILE, place_rows, PHOTO_PLACE_COLUMNS)
+    writer.write_records(out / PLACES_FILE, place_rows, PHOTO_PLACE_COLUMNS)
 
     view_rows = [
         (place.place_id, HEADINGS[index], photo.path.relative_to(source), photo.tags.direction_deg)
         for place in places
         for index, photo in sorted(place.views.items())
     ]
-    write_records(out / "sources.csv", view_rows, ("uuid", "heading", "file", "direction_deg"))
+    writer.write_records(out / "sources.csv", view_rows, ("uuid", "heading", "file", "direction_deg"))
 
 
 def _count_places(places: list[PhotoPlace]) -> dict[str, int]:

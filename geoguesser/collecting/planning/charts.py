@@ -16,7 +16,7 @@ import shapely
 
 from geoguesser.arrays import BoolArray, FloatArray
 from geoguesser.geo.distance import haversine_km
-from geoguesser.geo.region import PlaneRegion, Region, SphereRegion
+from geoguesser.geo.region import PlaneRegion, Region
 
 # Boxes along the longer side of a region, before any box is split.
 BOXES_PER_SIDE = 24
@@ -132,7 +132,7 @@ class WorldChart(Chart):
     the difference of the sines of its latitudes (Archimedes).
     """
 
-    def __init__(self, region: SphereRegion) -> None:
+    def __init__(self, region: Region) -> None:
         self.region = region
         self._parts = shapely.STRtree(shapely.get_parts(region.land_deg))
 
@@ -155,14 +155,6 @@ class WorldChart(Chart):
         flags = np.zeros(len(boxes), dtype=np.bool_)
         flags[pairs[0]] = True
         return flags
-
-
-def make_chart(region: Region) -> Chart:
-    """Makes the chart of a region."""
-    if isinstance(region, PlaneRegion):
-        return PlaneChart(region)
-    assert isinstance(region, SphereRegion)
-    return WorldChart(region)
 
 
 def split_into_quarters(boxes: FloatArray) -> FloatArray:

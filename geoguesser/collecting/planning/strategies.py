@@ -13,14 +13,14 @@ from typing import Any, ClassVar
 import numpy as np
 
 from geoguesser.arrays import FloatArray, IntArray
-from geoguesser.collecting.planning.charts import make_chart
+from geoguesser.collecting.planning.charts import PlaneChart, WorldChart
 from geoguesser.collecting.planning.farthest_point import select_farthest_first
 from geoguesser.collecting.planning.layers import Layer, read_existing_places, read_layer
 from geoguesser.collecting.planning.poisson_disk import DartThrower, SamplingState, rank_within_owners
 from geoguesser.errors import ConfigError, check_int, check_number
 from geoguesser.geo.cells.factory import make_cells_by_count, make_cells_of_side
 from geoguesser.geo.cells.square import BandCells, SquareCells
-from geoguesser.geo.region import Region
+from geoguesser.geo.region import PlaneRegion, Region
 
 MAX_PLANNED_PLACES = 10_000_000
 MAX_SPACING_M = 1_000_000.0
@@ -70,8 +70,9 @@ class Strategy(ABC):
         self.existing_deg = None if self.existing is None else read_existing_places(self.existing)
 
         rng = np.random.default_rng(seed)
+        chart = PlaneChart(region) if isinstance(region, PlaneRegion) else WorldChart(region)
         thrower = DartThrower(
-            make_chart(region), rng, spacing_m=self.spacing_m if self.spaces_darts else 0.0,
+            chart, rng, spacing_m=self.spacing_m if self.spaces_darts else 0.0,
             taken_deg=self.existing_deg, layer=self.layer, near_m=self.near_m,
         )  # fmt: skip
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import uuid
 from abc import ABC, abstractmethod
 from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -10,9 +9,6 @@ from typing import Any, ClassVar
 
 from geoguesser.collecting.providers.http_client import HttpClient
 from geoguesser.collecting.providers.http_settings import RequestKind
-
-# Random, and never to be changed: the ids of all places derive from it.
-NAMESPACE = uuid.UUID("5b1f3c39-0a8e-5e0e-9a54-0e3d5b0d8c51")
 
 
 @dataclass(frozen=True)
@@ -75,8 +71,3 @@ class Provider(ABC):
 
         Raises NotFoundError if the provider has no imagery. Also all errors of `HttpClient.get`.
         """
-
-
-def make_place_uuid(provider: str, panorama_id: str) -> str:
-    """Derives the id of a place from its panorama, so that the same panorama has the same id in every folder."""
-    return str(uuid.uuid5(NAMESPACE, f"{provider}:{panorama_id}"))

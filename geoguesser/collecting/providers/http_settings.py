@@ -5,7 +5,7 @@ from __future__ import annotations
 import ipaddress
 from contextlib import suppress
 from dataclasses import dataclass, fields
-from typing import Any
+from typing import Any, NamedTuple
 from urllib.parse import urlsplit
 
 from geoguesser.collecting.budget import check_price
@@ -37,8 +37,7 @@ class HttpSettings:
         return cls(**values)
 
 
-@dataclass(frozen=True)
-class RequestKind:
+class RequestKind(NamedTuple):
     """Price in millionths of a US dollar, and highest rate, of one kind of request."""
 
     micros: int

@@ -7,9 +7,8 @@ A place is compared only with places that were kept before it, never with a dupl
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
 from itertools import combinations
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -41,8 +40,7 @@ MAX_NEIGHBOURS = 64
 CHUNK_PLACES = 2**16
 
 
-@dataclass(frozen=True)
-class Match:
+class Match(NamedTuple):
     """Place that is a duplicate of an earlier place, by row; `reason` precedes the id of the earlier place."""
 
     kind: str
@@ -51,8 +49,7 @@ class Match:
     reason: str
 
 
-@dataclass(frozen=True)
-class Duplicates:
+class Duplicates(NamedTuple):
     """Duplicates among N places.
 
     Attributes:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -15,8 +15,7 @@ from geoguesser.data.checks.image_stats import ImageStats
 from geoguesser.data.places import get_coords
 
 
-@dataclass(frozen=True)
-class Selection:
+class Selection(NamedTuple):
     """Places of a table that passed all checks.
 
     Attributes:
@@ -59,6 +58,6 @@ def select_places(
 
     kept = np.flatnonzero(~duplicates.dropped)
     matches = [
-        replace(match, row=int(rows[match.row]), earlier=int(rows[match.earlier])) for match in duplicates.matches
+        match._replace(row=int(rows[match.row]), earlier=int(rows[match.earlier])) for match in duplicates.matches
     ]
     return Selection(rows[kept], used[rows[kept]], duplicates.groups[kept], matches)

@@ -6,7 +6,6 @@ is that of the road: `u` metres to the right of the axis of the road and `v` met
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import numpy.typing as npt
@@ -26,8 +25,7 @@ LEAVES: dict[str, Colour] = {
 }
 
 
-@dataclass(frozen=True)
-class Surroundings:
+class Surroundings(NamedTuple):
     """Surroundings of a place, from the map: invented elevation, distance to the sea, and degrees from 0 to 1.
 
     1 is on the coast, in the middle of Istria, in the eastern plain, and in the highlands. `customs` are values of
@@ -43,8 +41,7 @@ class Surroundings:
     customs: tuple[float, ...]
 
 
-@dataclass(frozen=True)
-class Horizon:
+class Horizon(NamedTuple):
     """Horizon of a place along N bearings.
 
     Attributes:
@@ -112,8 +109,7 @@ class Light(NamedTuple):
     noise: float
 
 
-@dataclass(frozen=True)
-class Scene:
+class Scene(NamedTuple):
     """Description of a synthetic place, in the frame that the docstring of this module describes.
 
     `poles` are the kind (empty for none), u, spacing, and v of the first pole, in metres.
