@@ -26,12 +26,8 @@ POSSIBLE_KEY = re.compile(r"AIza[\w-]{10,}|MLY\|?\d{6,}|[A-Za-z0-9_+=|-]{32,}")
 def read_key(where: str, *, variable: Any, file: Any, required: bool = True) -> str:
     """Reads a key from a private file if one is named, otherwise from the environment.
 
-    Args:
-        where: Common beginning of the two config keys: `provider.key` for `provider.key_variable` and
-            `provider.key_file`.
-        variable: Name of the environment variable.
-        file: Path of the file, or None.
-        required: Whether a missing variable is an error; otherwise the result is an empty string.
+    `where` is the common beginning of the two config keys: `provider.key` for `provider.key_variable` and
+    `provider.key_file`. If the key is not `required`, the result for a missing variable is an empty string.
 
     Raises:
         ConfigError: A config value looks like a key, the key is missing or malformed, or the file is readable by
