@@ -120,10 +120,7 @@ def _compute_errors_by_part(region: Region, true_deg: FloatArray, error_km: Floa
 
 
 def compute_prediction_coverage(predictions: Predictions, true_deg: FloatArray) -> dict[str, Any] | None:
-    """Computes the coverage of radii and sets, and the mean of expected and true errors.
-
-    Returns None for a model that is not calibrated.
-    """
+    """Computes the coverage of radii and sets, and mean expected and true errors; None without a calibration."""
     error_km = haversine_km(predictions.coords_deg, true_deg)
     summary: dict[str, Any] = {}
     if predictions.radius_km:
@@ -143,10 +140,7 @@ def compute_prediction_coverage(predictions: Predictions, true_deg: FloatArray) 
 
 
 def compute_cell_accuracy(predictions: Predictions, true_deg: FloatArray) -> dict[str, float] | None:
-    """Returns the shares of places whose cell has the largest or one of the five largest probabilities.
-
-    For a model without cells it returns None.
-    """
+    """Returns the shares of places whose cell is the most probable one, or among five; None without cells."""
     if predictions.grid is None or predictions.posterior is None:
         return None
 
