@@ -9,7 +9,7 @@ from typing import Any
 
 import pandas as pd
 from rich.console import Console
-from rich.table import Table
+from rich.table import Column, Table
 
 from geoguesser.errors import ConfigError
 from geoguesser.evaluation.intervals import MIN_PLACES, MIN_PLACES_FOR_MEAN
@@ -55,27 +55,17 @@ def write_evaluation(
         for name in PICTURES:
             (folder / name).unlink(missing_ok=True)
     else:
-        error_km = table["error_km"].to_numpy()
-        title = f"{maps.capitalise(region.name)}, evaluation"
-        plots.draw_errors(folder / "errors.png", error_km=error_km, baselines={}, title=title)
-        maps.draw_arrows(
-            folder / "arrows.png",
-            region=region,
-            true_deg=table[["true_latitude", "true_longitude"]].to_numpy(),
-            predicted_deg=table[["latitude", "longitude"]].to_numpy(),
-            error_km=error_km,
-            title=title,
-        )
+        points, title = maps.get_points(table), f"{maps.capitalise(region.name)}, evaluation"
+        plots.draw_errors(folder / "errors.png", error_km=points["error_km"], baselines={}, title=title)
+        maps.draw_arrows(folder / "arrows.png", region=region, **points, title=title)
     write_json(folder / "evaluation.json", metrics)
 
 
 def print_evaluation(metrics: dict[str, Any], folder: Path) -> None:
     """Prints the metrics with their intervals."""
     title = f"{format_count(metrics['places'], 'place')}, {metrics['region']}"
-    table = Table(title=title, title_justify="left")
-    table.add_column("")
-    table.add_column("", justify="right")
-    table.add_column(f"{metrics['confidence']:.0%} interval")
+    columns = ("", Column(justify="right"), f"{metrics['confidence']:.0%} interval")
+    table = Table(*columns, title=title, title_justify="left")
 
     def add_row(name: str, estimate: dict[str, Any], format_value: Callable[[float], str]) -> None:
         table.add_row(name, format_value(estimate["value"]), _format_limits(estimate, format_value))

@@ -101,13 +101,11 @@ def format_headline(comparison: Comparison) -> str:
     if len(comparison.entries) == 1:
         return f"One configuration: mean error {mean} km. There is nothing to compare it with."
 
-    letters: dict[str, list[str]] = {}
-    for entry in comparison.entries:
-        if entry.difference is not None:
-            letters.setdefault(entry.difference.verdict, []).append(entry.letter)
-    parts = [
-        f"{', '.join(letters[verdict])}: {text}" for verdict, text in VERDICT_TEXTS.items() if verdict in letters
-    ]
+    differences = {entry.letter: entry.difference for entry in comparison.entries if entry.difference}
+    parts = []
+    for verdict, text in VERDICT_TEXTS.items():
+        if letters := [letter for letter, difference in differences.items() if difference.verdict == verdict]:
+            parts.append(f"{', '.join(letters)}: {text}")
     return f"Against the baseline {base.letter} ({mean} km): {'; '.join(parts)}."
 
 
@@ -122,14 +120,12 @@ def list_notes(comparison: Comparison) -> list[str]:
         )
     notes += _list_seed_notes(comparison, formatter)
 
-    few = [entry.letter for entry in entries if MIN_PLACES <= len(entry.group.uuid) < MIN_PLACES_FOR_MEAN]
-    if few:
+    if few := [entry.letter for entry in entries if MIN_PLACES <= len(entry.group.uuid) < MIN_PLACES_FOR_MEAN]:
         notes.append(
             f"{join_words(few)}: tested on fewer than {MIN_PLACES_FOR_MEAN} places. Rare large errors may be "
             "missing among them, so their means have no interval."
         )
-    tests = count_comparisons(comparison)
-    if tests > 1:
+    if (tests := count_comparisons(comparison)) > 1:
         notes.append(
             f"{tests} comparisons were made with the same baseline. p-values and verdicts are adjusted for their "
             "number (Holm); intervals are not."
@@ -151,10 +147,9 @@ def list_notes(comparison: Comparison) -> list[str]:
         folds, total = len(entry.group.folds), entry.group.runs[0].folds
         if folds and total and folds < total:
             notes.append(f"{entry.letter} has {folds} of {total} folds. Only a part of the places was tested.")
-    devices = {str(run.result.get("device", "")) for entry in entries for run in entry.group.runs}
+    devices = sorted({str(run.result.get("device", "")) for entry in entries for run in entry.group.runs})
     if len(devices) > 1:
-        names = ", ".join(sorted(devices))
-        notes.append(f"Runs used different devices ({names}), so their times are not comparable.")
+        notes.append(f"Runs used different devices ({', '.join(devices)}), so their times are not comparable.")
     return notes
 
 

@@ -12,7 +12,6 @@ import matplotlib.ticker
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
-from matplotlib.axis import Axis
 
 from geoguesser.arrays import FloatArray
 from geoguesser.reporting import style
@@ -187,15 +186,7 @@ def _set_log_y(axes: Axes) -> None:
     if len(positive):
         axes.set_yscale("log", nonpositive="mask")
         axes.set_ylim(positive.min() / 1.6, positive.max() * 1.6)
-        _set_log_ticks(axes.yaxis, float(positive.max() / positive.min()))
-
-
-def _set_log_ticks(axis: Axis, ratio: float) -> None:
-    """Sets ticks at powers of ten; also at 2 and 5 times these if the axis spans few decades."""
-    subs = (1.0, 2.0, 5.0) if ratio < 100 else (1.0,)
-    axis.set_major_locator(matplotlib.ticker.LogLocator(subs=subs))
-    axis.set_major_formatter(format_number)
-    axis.set_minor_formatter(matplotlib.ticker.NullFormatter())
+        style.set_log_ticks(axes.yaxis, float(positive.max() / positive.min()))
 
 
 def _finish_panel(axes: Axes, heading: str, epochs: pd.Series[Any]) -> None:
@@ -239,7 +230,7 @@ def draw_rate_search(path: Path, *, rates: FloatArray, losses: FloatArray, chose
             loss = float(np.interp(np.log(chosen), np.log(rates), losses))
             axes.plot(chosen, loss, "*", ms=15, color=style.VERMILION, mec="white", zorder=5)
             axes.set_ylim(*compute_loss_limits(losses))
-        _set_log_ticks(axes.xaxis, float(high / low))
+        style.set_log_ticks(axes.xaxis, float(high / low))
         axes.set_xlabel("learning rate")
         axes.set_ylabel("training loss")
 
