@@ -52,8 +52,7 @@ class BootstrapSettings:
 
     Attributes:
         confidence: Confidence level of all intervals, between 0.5 and 1.
-        samples: Number of bootstrap samples.
-        seed: Seed of the bootstrap samples.
+        samples: Number of bootstrap samples; `seed` is theirs.
         block_km: Side of the map blocks that are resampled, as for `make_units`.
     """
 
@@ -117,10 +116,7 @@ class BootstrapMean:
 class Resampling:
     """Resamples of one set of places, shared by all runs that were tested on it, so that they are comparable.
 
-    Args:
-        unit: (N,) the unit of each place, numbered from 0 without gaps. N and the number of units are at least 2.
-        samples: Number of resamples.
-        seed: Seed of the resamples.
+    `unit` is (N,) the unit of each place, numbered from 0 without gaps. N and the number of units are at least 2.
     """
 
     def __init__(self, unit: IntArray, *, samples: int, seed: int) -> None:

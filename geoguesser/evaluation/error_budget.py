@@ -57,15 +57,10 @@ def compute_budget(
     grid: Grid | None,
     output: HeadOutput,
 ) -> dict[str, Any]:
-    """Computes the part `budget` of result.json.
+    """Computes the part `budget` of result.json, from the errors and the head's output for N test places.
 
-    Args:
-        error_km: (N,) errors of the test places, N at least 1.
-        test_deg: (N, 2) test places.
-        train_deg: (M, 2) training places, M at least 1.
-        region: Region whose parts are named.
-        grid: Grid of the head; None for a head without cells. Floors and `by_cell` are then null.
-        output: Output of the head for the test places.
+    Errors are (N,), test places (N, 2) and training places (M, 2), N and M at least 1. The grid is None for a head
+    without cells; floors and `by_cell` are then null.
 
     Returns:
         error_km_mean, floor_km_mean, and three tables of groups by name: `by_cell` (right, neighbouring, far),

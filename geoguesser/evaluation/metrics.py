@@ -36,13 +36,9 @@ MAX_CRS_DISTANCE_KM = 2500.0
 def compute_metrics(
     predicted_deg: FloatArray, true_deg: FloatArray, region: Region, settings: BootstrapSettings
 ) -> dict[str, Any]:
-    """Computes the metrics of N predictions.
+    """Computes the metrics of N predictions; N is at least 1, and points are (N, 2).
 
-    Args:
-        predicted_deg: (N, 2) predicted points, N at least 1.
-        true_deg: (N, 2) true points.
-        region: Region whose diagonal scales the game score, and whose blocks are resampled.
-        settings: Settings of the intervals.
+    The region's diagonal scales the game score, and its blocks are resampled.
 
     Returns:
         Plain values: places, units, `error_km` (mean, median, p90), `share_within_km` by radius, `score` (of the

@@ -33,10 +33,8 @@ def check_evaluation_folder(out: Path) -> None:
         raise ConfigError.at("out", "must be a folder, not a file", found=str(out))
     others = sorted(path.name for path in out.iterdir() if path.name not in FILES)
     if others:
-        raise ConfigError.at(
-            f"out={out}", "must not exist yet, be empty, or hold an earlier evaluation", found=others[0],
-            remedy="Choose another folder with out=FOLDER.",
-        )  # fmt: skip
+        rule = "must not exist yet, be empty, or hold an earlier evaluation"
+        raise ConfigError.at(f"out={out}", rule, found=others[0], remedy="Choose another folder with out=FOLDER.")
 
 
 def write_evaluation(

@@ -53,14 +53,10 @@ class SweepFolder:
         return self.path / ".commands" / self.command
 
     def record(self, job: str, outcome: str, *, number: int, overrides: list[str], **more: Any) -> None:
-        """Records the outcome of a job in this command.
+        """Records the outcome of a job in this command, with further plain values.
 
-        Args:
-            job: Name of the job's folder.
-            outcome: running, done, kept (done before this command), failed, interrupted or duplicate.
-            number: Number of the job in the command.
-            overrides: Overrides of the job.
-            more: Further plain values.
+        `job` is the name of its folder. Outcomes are running, done, kept (done before this command), failed,
+        interrupted and duplicate.
         """
         self._outcome_folder.mkdir(parents=True, exist_ok=True)
         name = f"{job}.{number}" if outcome == "duplicate" else job
@@ -70,13 +66,13 @@ class SweepFolder:
     def find_outcome(self, job: str) -> dict[str, Any] | None:
         """Returns the record of a job in this command, or None."""
         try:
-            return _read_json(self._outcome_folder / f"{job}.json")
+            return read_json(self._outcome_folder / f"{job}.json")
         except FileNotFoundError:
             return None
 
     def outcomes(self) -> list[dict[str, Any]]:
         """Returns all records of this command by job number; a job whose process died is interrupted."""
-        records = [_read_json(path) for path in self._outcome_folder.glob("*.json")]
+        records = [read_json(path) for path in self._outcome_folder.glob("*.json")]
         for record in records:
             if record["outcome"] == "running" and not is_running(self.path / record["job"]):
                 record["outcome"] = "interrupted"
@@ -114,7 +110,7 @@ def is_running(folder: Path) -> bool:
 def read_state(folder: Path) -> str:
     """Returns the state of a run folder: done, failed, interrupted, running, or none if there is no run."""
     try:
-        return str(_read_json(folder / "status.json")["state"])
+        return str(read_json(folder / "status.json")["state"])
     except FileNotFoundError:
         return "none"
     except (ValueError, KeyError, TypeError):
@@ -133,5 +129,6 @@ def clear_folder(folder: Path) -> None:
             path.unlink()
 
 
-def _read_json(path: Path) -> dict[str, Any]:
+def read_json(path: Path) -> dict[str, Any]:
+    """Reads a JSON file that holds an object."""
     return dict(json.loads(path.read_text(encoding="utf-8")))

@@ -102,9 +102,8 @@ def draw_times(path: Path, comparison: Comparison) -> None:
             if entry.mean.low is not None and entry.mean.high is not None:
                 axes.plot((time, time), (entry.mean.low, entry.mean.high), color=colour, lw=1.4, alpha=0.45)
             axes.plot(time, error, "o", color=colour, ms=6, mec="white", mew=0.8, zorder=4)
-            axes.annotate(
-                entry.letter, (time, error), (5, 4), textcoords="offset points", fontweight="bold", zorder=5
-            )
+            look: dict[str, Any] = {"textcoords": "offset points", "fontweight": "bold", "zorder": 5}
+            axes.annotate(entry.letter, (time, error), (5, 4), **look)
 
         _log_seconds(axes, times)
         axes.set_xlabel("time of training in seconds")
@@ -199,11 +198,6 @@ def draw_learning(path: Path, comparison: Comparison) -> None:
         axes.yaxis.set_major_formatter(format_number)
         axes.set_xlabel("epoch")
         axes.set_ylabel("mean validation error in km")
-
-
-def compute_scale_end(entries: Sequence[GroupResult]) -> float:
-    """Returns the end of the colour scale of all error maps in km: the 95th percentile of all their errors."""
-    return float(np.percentile(np.concatenate([entry.group.error_km for entry in entries]), 95)) or 1.0
 
 
 def draw_error_map(path: Path, *, region: Region, entry: GroupResult, top_km: float) -> None:

@@ -99,9 +99,8 @@ def print_comparison(comparison: Comparison) -> None:
 
     for entry in comparison.entries:
         details = f"  ({format_runs(entry)}; {format_resampling(entry)}; training {format_seconds(entry.fit_s)})"
-        console.print(
-            Text.assemble((f"  {entry.letter}  ", "bold"), replace_unprintable(entry.label), (details, "dim"))
-        )
+        label = replace_unprintable(entry.label)
+        console.print(Text.assemble((f"  {entry.letter}  ", "bold"), label, (details, "dim")))
     console.print(_make_terminal_table(comparison))
 
     console.print(Text(replace_unprintable(format_headline(comparison)), style="bold"))

@@ -131,11 +131,8 @@ def list_notes(comparison: Comparison) -> list[str]:
             "number (Holm); intervals are not."
         )
 
-    differences = [entry.difference.mean for entry in entries if entry.difference and entry.difference.mean]
-    margins = [
-        (mean.high - mean.low) / 2.0 for mean in differences if mean.low is not None and mean.high is not None
-    ]
-    if margins:
+    means = [entry.difference.mean for entry in entries if entry.difference and entry.difference.mean]
+    if margins := [(m.high - m.low) / 2.0 for m in means if m.low is not None and m.high is not None]:
         notes.append(
             f"A mean difference below about {formatter.km(float(np.median(margins)))} km cannot be distinguished "
             "from noise with these places and seeds. 'Within noise' does not mean that two are equally good."
@@ -160,9 +157,9 @@ def _list_seed_notes(comparison: Comparison, formatter: DistanceFormatter) -> li
     if not single or len(entries) == 1:
         return []
 
-    subject = (
-        f"{join_words(single)} {'has' if len(single) == 1 else 'have'}" if spreads else "Each configuration has"
-    )
+    subject = "Each configuration has"
+    if spreads:
+        subject = f"{join_words(single)} {'has' if len(single) == 1 else 'have'}"
     text = f"{subject} one seed. Intervals account for the choice of test places, but not for the random seed."
     if not spreads:
         return [f"{text} To include it, train each configuration with several seeds: seed=0,1,2,3,4."]

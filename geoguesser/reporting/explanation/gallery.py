@@ -232,9 +232,8 @@ class _Planner:
 def _draw_extremes(subject: Subject, path: Path) -> None:
     count = len(subject.table)
     best = min(EXTREMES, -(-count // 2))
-    worst = min(EXTREMES, count - best)
     groups = [("Best", [subject.load_place(row) for row in range(best)])]
-    if worst:
+    if worst := min(EXTREMES, count - best):
         groups.append(("Worst", [subject.load_place(count - 1 - row) for row in range(worst)]))
     draw_extremes(path, region=subject.region, groups=groups)
 
@@ -273,12 +272,8 @@ def _compute_shares(subject: Subject, position: int, cell: int) -> FloatArray:
     assert subject.forward is not None
     assert subject.left_out is not None
     mask = subject.forward.mask[[position]]
-    values = attribution.compute_view_shares(
-        subject.predictor.network,
-        subject.to_device(subject.forward.features[[position]]),
-        subject.to_device(mask),
-        subject.to_device(torch.tensor([cell])),
-    )
+    inputs = map(subject.to_device, (subject.forward.features[[position]], mask, torch.tensor([cell])))
+    values = attribution.compute_view_shares(subject.predictor.network, *inputs)
     if values is None and subject.left_out.lost is not None:
         values = subject.left_out.lost[[position]]
 

@@ -105,12 +105,11 @@ class Subject:
         network = self.predictor.network
         parts = [attribution.leave_one_out(network, *pair) for pair in zip(features, masks, strict=True)]
 
-        lost = [part.lost for part in parts if part.lost is not None]
-        return LeaveOneOut(
-            torch.cat([part.moved_km for part in parts]),
-            torch.cat([part.coords_deg for part in parts]),
-            torch.cat(lost) if lost else None,
+        moved_km, coords_deg = (
+            torch.cat([getattr(p, name) for p in parts]) for name in ("moved_km", "coords_deg")
         )
+        lost = [part.lost for part in parts if part.lost is not None]
+        return LeaveOneOut(moved_km, coords_deg, torch.cat(lost) if lost else None)
 
     def get_predicted_cells(self) -> tuple[IntArray, IntArray] | None:
         """Returns (M,) rows and their most probable classes; None without cells and if the run recorded none."""

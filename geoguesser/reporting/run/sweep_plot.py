@@ -41,9 +41,8 @@ def draw_sweep(path: Path, *, table: pd.DataFrame, varied: list[str], left_out: 
         style.add_header(figure, title, "; ".join(parts))
 
         bottom = 0.65 + panels_in
-        _draw_jobs(
-            style.add_axes(figure, LABEL_IN, bottom, style.WIDTH_IN - LABEL_IN - 0.4, jobs_in), shown, varied
-        )
+        axes = style.add_axes(figure, LABEL_IN, bottom, style.WIDTH_IN - LABEL_IN - 0.4, jobs_in)
+        _draw_jobs(axes, shown, varied)
         width = (style.WIDTH_IN - 0.9) / MAX_KEYS
         for column, key in enumerate(keys):
             axes = style.add_axes(figure, 0.7 + column * width, 0.65, width - 0.55, PANEL_IN)
