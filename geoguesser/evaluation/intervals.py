@@ -91,7 +91,7 @@ def compute_seed_noise(errors: FloatArray) -> SeedNoise | None:
 
 
 def combine_seed_noise(a: SeedNoise | None, b: SeedNoise | None) -> SeedNoise | None:
-    """Combines the seed noise of the two sides of a difference; a side with a single seed has none.
+    """Combines the seed noise of the two sides of a difference; None, for a side with one seed, does not count.
 
     Independent variances add: v = v_a + v_b. The sum has v^2 / (v_a^2 / f_a + v_b^2 / f_b) degrees of freedom.
 

@@ -136,7 +136,7 @@ def compute_prediction_coverage(predictions: Predictions, true_deg: FloatArray) 
 
 
 def compute_cell_accuracy(predictions: Predictions, true_deg: FloatArray) -> dict[str, float] | None:
-    """Returns the shares of places whose cell is the most probable one, or among five; None without cells."""
+    """Returns the shares of places whose cell is the most probable one, or one of five; None without cells."""
     if predictions.grid is None or predictions.posterior is None:
         return None
 

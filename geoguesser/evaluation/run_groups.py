@@ -59,8 +59,7 @@ class RunGroup:
     @property
     def error_km(self) -> FloatArray:
         """(N,) mean error of each place over the seeds."""
-        means: FloatArray = self.errors.mean(axis=0)
-        return means
+        return self.errors.mean(axis=0)
 
 
 def group_runs(runs: Sequence[Run]) -> tuple[list[RunGroup], list[UnusedRun]]:

@@ -114,9 +114,7 @@ class Ensemble:
 
     def _find_common_grid(self) -> Grid | None:
         grids = [member.network.head.grid for member in self.predictors]
-        if grids[0] is None or any(grid is None for grid in grids):
-            return None
-        states = [cast(Grid, grid).state() for grid in grids]
+        states = [None if grid is None else grid.state() for grid in grids]
         return grids[0] if all(equal_states(state, states[0]) for state in states[1:]) else None
 
     def _average_posteriors(self, outputs: list[HeadOutput]) -> Predictions:

@@ -120,8 +120,7 @@ class Predictor:
         Returns:
             (B, 2) latitude and longitude in degrees.
         """
-        coords: FloatArray = self.network.head.decode(self._forward(images, mask)).cpu().double().numpy()
-        return coords
+        return self.network.head.decode(self._forward(images, mask)).cpu().double().numpy()
 
     @torch.no_grad()
     def compute_output(self, images: Tensor, mask: Tensor | None = None) -> HeadOutput:
@@ -149,8 +148,7 @@ class Predictor:
     def _forward(self, images: Tensor, mask: Tensor | None) -> Tensor:
         device = next(self.network.parameters()).device
         mask = torch.ones(images.shape[:2], dtype=torch.bool) if mask is None else mask
-        output: Tensor = self.network(images.to(device), mask.to(device))
-        return output
+        return self.network(images.to(device), mask.to(device))
 
 
 def choose_device(name: str) -> torch.device:

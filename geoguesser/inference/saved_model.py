@@ -68,11 +68,8 @@ def read_model_folder(folder: Path, *, device: str | torch.device = "cpu") -> tu
     config = _read_config(config_file)
     tensors = _read_weights(weights_file, str(config.get("weights_sha256")))
     if config.get("description_sha256") != _compute_description_digest(config):
-        raise CheckpointError.at(
-            str(config_file),
-            f"is damaged or was edited: the SHA-256 of {', '.join(MODEL_KEYS)} differs from the recorded one",
-            remedy="Copy the folder again, or export it again.",
-        )
+        rule = f"is damaged or was edited: the SHA-256 of {', '.join(MODEL_KEYS)} differs from the recorded one"
+        raise CheckpointError.at(str(config_file), rule, remedy="Copy the folder again, or export it again.")
 
     with check_record(folder, config_file, passed=CheckpointError, remedy=EXPORT_AGAIN):
         network_state = _restore_arrays(config["network"], tensors, weights_file)

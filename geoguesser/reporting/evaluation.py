@@ -18,7 +18,7 @@ from geoguesser.geo.score import BENCHMARK_RADII_KM, SHARE_RADII_KM
 from geoguesser.reporting import maps
 from geoguesser.reporting.run import plots
 from geoguesser.system.files import write_csv, write_json
-from geoguesser.system.text import format_count, format_limits
+from geoguesser.system.text import format_count, format_interval, format_limits
 
 PICTURES = ("errors.png", "arrows.png")
 FILES = ("evaluation.json", "errors.csv", *PICTURES)
@@ -66,7 +66,8 @@ def print_evaluation(metrics: dict[str, Any], folder: Path) -> None:
     table = Table(*columns, title=title, title_justify="left")
 
     def add_row(name: str, estimate: dict[str, Any], format_value: Callable[[float], str]) -> None:
-        table.add_row(name, format_value(estimate["value"]), _format_limits(estimate, format_value))
+        limits = format_limits(estimate["low"], estimate["high"], format_value)
+        table.add_row(name, format_value(estimate["value"]), limits)
 
     add_row("mean error", metrics["error_km"]["mean"], _format_km)
     add_row("median error", metrics["error_km"]["median"], _format_km)
@@ -108,7 +109,7 @@ def _list_notes(metrics: dict[str, Any]) -> list[str]:
     for key, name in {"radii": "Radii", "sets": "Sets of cells"}.items():
         levels = (metrics.get("sureness") or {}).get(key, {})
         texts = [
-            f"{level} %: {_format_share(row['coverage'])} ({_format_limits(row, _format_share)})"
+            f"{level} %: {format_interval(row['coverage'], row['low'], row['high'], _format_share)}"
             for level, row in levels.items()
         ]
         if texts:
@@ -122,7 +123,3 @@ def _list_notes(metrics: dict[str, Any]) -> list[str]:
         if count:
             notes.append(f"{count:,} {name}")
     return notes
-
-
-def _format_limits(estimate: dict[str, Any], format_value: Callable[[float], str]) -> str:
-    return format_limits(estimate["low"], estimate["high"], format_value)

@@ -106,8 +106,7 @@ def draw_times(path: Path, comparison: Comparison) -> None:
             axes.annotate(entry.letter, (time, error), (5, 4), **look)
 
         _log_seconds(axes, times)
-        axes.set_xlabel("time of training in seconds")
-        axes.set_ylabel("mean error in km")
+        axes.set(xlabel="time of training in seconds", ylabel="mean error in km")
         axes.yaxis.set_major_formatter(format_number)
 
 
@@ -150,13 +149,10 @@ def draw_shares(path: Path, comparison: Comparison) -> None:
             middle = min(int((0.25 + 0.06 * index) * len(errors)), len(errors) - 1)
             _draw_letter(axes, entry.letter, colours[entry.letter], (errors[middle], share[middle]))
 
-        axes.set_xscale("log")
-        axes.set_xlim(low, float(pooled.max()) * 1.1)
-        axes.set_ylim(0.0, 1.0)
+        axes.set(xscale="log", xlim=(low, float(pooled.max()) * 1.1), ylim=(0.0, 1.0))
         axes.yaxis.set_major_formatter(PercentFormatter(1.0))
         axes.xaxis.set_major_formatter(format_number)
-        axes.set_xlabel("error in km, at most")
-        axes.set_ylabel("share of test places")
+        axes.set(xlabel="error in km, at most", ylabel="share of test places")
 
 
 def _draw_letter(axes: Axes, letter: str, colour: str, point: tuple[Any, Any]) -> None:
@@ -196,8 +192,7 @@ def draw_learning(path: Path, comparison: Comparison) -> None:
         axes.xaxis.set_major_locator(LogLocator() if epochs > MAX_LINEAR_EPOCHS else MaxNLocator(6, integer=True))
         axes.xaxis.set_major_formatter(format_number)
         axes.yaxis.set_major_formatter(format_number)
-        axes.set_xlabel("epoch")
-        axes.set_ylabel("mean validation error in km")
+        axes.set(xlabel="epoch", ylabel="mean validation error in km")
 
 
 def draw_error_map(path: Path, *, region: Region, entry: GroupResult, top_km: float) -> None:

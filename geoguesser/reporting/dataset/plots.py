@@ -136,15 +136,12 @@ def draw_distances(path: Path, *, distance_km: FloatArray, splits: npt.NDArray[A
         for metres in LEAKAGE_RADII_M:
             _add_mark(axes, metres / 1000, format_m(metres), ls=(0, (1.5, 1.5)))
 
-        axes.set_xscale("log")
-        axes.set_xlim(low, high)
-        axes.set_ylim(0.0, 1.0)
+        axes.set(xscale="log", xlim=(low, high), ylim=(0.0, 1.0))
         axes.xaxis.set_major_locator(LogLocator(numticks=6))
         axes.xaxis.set_minor_formatter(NullFormatter())
         axes.xaxis.set_major_formatter(lambda km, _: f"{km:,g} km" if km >= 1 else f"{1000 * km:g} m")
         axes.yaxis.set_major_formatter(PercentFormatter(1.0))
-        axes.set_xlabel("distance to the nearest training place")
-        axes.set_ylabel("share of places within")
+        axes.set(xlabel="distance to the nearest training place", ylabel="share of places within")
 
         # The legend lies between two marks, in the corner that the curves leave empty.
         corner: dict[str, Any] = {"loc": "upper left", "bbox_to_anchor": (0.055, 1.0)}
@@ -173,8 +170,7 @@ def _open_chart(path: Path) -> Iterator[Axes]:
 
 def compute_brightness(sums: npt.NDArray[np.int64], size: int) -> FloatArray:
     """Returns (N, 4) the mean luma of views, from 0 to 255; `sums` is that of `ImageStats`."""
-    luma: FloatArray = sums[:, :, 0] / size**2 @ LUMA_WEIGHTS.astype(np.float64)
-    return luma
+    return sums[:, :, 0] / size**2 @ LUMA_WEIGHTS.astype(np.float64)
 
 
 def draw_brightness(path: Path, *, luma: FloatArray, mask: BoolArray, splits: npt.NDArray[Any]) -> None:
@@ -194,8 +190,7 @@ def draw_brightness(path: Path, *, luma: FloatArray, mask: BoolArray, splits: np
 
         axes.set_xlim(0, 255)
         axes.set_ylim(bottom=0.0)
-        axes.set_xlabel("mean brightness of a view: 0 is black, 255 white")
-        axes.set_ylabel("share of the split's views")
+        axes.set(xlabel="mean brightness of a view: 0 is black, 255 white", ylabel="share of the split's views")
         axes.yaxis.set_major_formatter(PercentFormatter(1.0, decimals=0))
         axes.yaxis.set_major_locator(MaxNLocator(5, steps=[1, 2, 5, 10]))
         axes.legend(loc="best")
@@ -218,8 +213,7 @@ def draw_file_sizes(path: Path, *, file_bytes: npt.NDArray[np.int64]) -> None:
         _add_mark(axes, median, f"median {format_kb(median)}")
 
         # Enough labels on an axis of few decades.
-        axes.set_xscale("log")
-        axes.set_xlim(low, high)
+        axes.set(xscale="log", xlim=(low, high))
         steps: tuple[float, ...] = (1.0,) if high >= 200 * low else (1.0, 2.0, 5.0)
         if high < 8 * low:
             steps = (1.0, 1.5, 2.0, 3.0, 5.0, 7.0)
@@ -228,5 +222,4 @@ def draw_file_sizes(path: Path, *, file_bytes: npt.NDArray[np.int64]) -> None:
             axis.set_major_formatter(format_number)
         axes.xaxis.set_minor_formatter(NullFormatter())
         axes.yaxis.set_major_locator(MaxNLocator(5, integer=True))
-        axes.set_xlabel("size of an image file in kB")
-        axes.set_ylabel("files")
+        axes.set(xlabel="size of an image file in kB", ylabel="files")

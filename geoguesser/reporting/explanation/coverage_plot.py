@@ -91,10 +91,8 @@ def draw_coverage(path: Path, *, covered: dict[str, FloatArray], places: int) ->
             share = counts[finite] / places
             axes.plot(NOMINAL_LEVELS[finite], share, color=colour, ls=dash, marker="o", ms=3, label=name)
 
-        axes.set_xlim(0, 1)
-        axes.set_ylim(0, 1.01)
+        axes.set(xlim=(0, 1), ylim=(0, 1.01))
         for axis in (axes.xaxis, axes.yaxis):
             axis.set_major_formatter(PercentFormatter(1.0, decimals=0))
-        axes.set_xlabel("nominal level")
-        axes.set_ylabel("share of test places covered")
+        axes.set(xlabel="nominal level", ylabel="share of test places covered")
         axes.legend(loc="upper left")

@@ -55,8 +55,7 @@ class PlaceImages:
 def add_view(figure: Figure, box: Box, view: ByteArray | None, letter: str) -> Axes:
     """Draws a view, or an empty frame for an absent one, with the letter of its heading."""
     axes = style.add_axes(figure, *box)
-    axes.set_xticks([])
-    axes.set_yticks([])
+    axes.set(xticks=[], yticks=[])
     axes.grid(False)
     axes.spines[:].set_visible(view is None)
 
@@ -205,9 +204,8 @@ def overlay_activation(maps: FloatArray, method: str, px: int) -> FloatArray:
     resized = [cv2.resize(values.astype(np.float32), (px, px), interpolation=cv2.INTER_LINEAR) for values in maps]
     share = np.clip(np.stack(resized) / top, -1.0, 1.0)
 
-    colours: FloatArray = (
-        SIGNED((share + 1) / 2) if method == EXACT_METHOD else UNSIGNED(0.25 + 0.75 * np.abs(share))
-    )
+    is_signed = method == EXACT_METHOD
+    colours: FloatArray = SIGNED((share + 1) / 2) if is_signed else UNSIGNED(0.25 + 0.75 * np.abs(share))
     # The square root keeps weak activations visible.
     colours[..., 3] = MAX_OPACITY * np.sqrt(np.abs(share))
     return colours

@@ -105,9 +105,8 @@ class Subject:
         network = self.predictor.network
         parts = [attribution.leave_one_out(network, *pair) for pair in zip(features, masks, strict=True)]
 
-        moved_km, coords_deg = (
-            torch.cat([getattr(p, name) for p in parts]) for name in ("moved_km", "coords_deg")
-        )
+        moved_km = torch.cat([part.moved_km for part in parts])
+        coords_deg = torch.cat([part.coords_deg for part in parts])
         lost = [part.lost for part in parts if part.lost is not None]
         return LeaveOneOut(moved_km, coords_deg, torch.cat(lost) if lost else None)
 

@@ -78,8 +78,7 @@ def _draw_share(axes: Axes, error_km: FloatArray, statistics: dict[str, float], 
 
     axes.set_ylim(0.0, 1.0)
     axes.yaxis.set_major_formatter(matplotlib.ticker.PercentFormatter(1.0))
-    axes.set_xlabel("error in km")
-    axes.set_ylabel("share of places within")
+    axes.set(xlabel="error in km", ylabel="share of places within")
 
 
 def _draw_baselines(panels: Sequence[Axes], baselines: dict[str, float]) -> None:
@@ -226,8 +225,7 @@ def draw_rate_search(path: Path, *, rates: FloatArray, losses: FloatArray, chose
             axes.plot(chosen, loss, "*", ms=15, color=style.VERMILION, mec="white", zorder=5)
             axes.set_ylim(*compute_loss_limits(losses))
         style.set_log_ticks(axes.xaxis, float(high / low))
-        axes.set_xlabel("learning rate")
-        axes.set_ylabel("training loss")
+        axes.set(xlabel="learning rate", ylabel="training loss")
 
 
 def compute_loss_limits(losses: FloatArray) -> tuple[float, float]:

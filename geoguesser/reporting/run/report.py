@@ -105,7 +105,8 @@ class RunReport:
             "test": {
                 "places": len(predictions),
                 **summarise_errors(error_km, self.region.diagonal_km),
-                **{"cell_top1": None, "cell_top5": None},
+                "cell_top1": None,
+                "cell_top5": None,
                 **dict(zip(head.hit_names, tested["hits"].double().mean(dim=0).tolist(), strict=True)),
             },
             "val": {

@@ -65,8 +65,7 @@ def _draw_jobs(axes: Axes, shown: pd.DataFrame, varied: list[str]) -> None:
     axes.plot(val, rows, "o", color=style.BLUE, markersize=6, markerfacecolor="none", label="validation", zorder=3)
 
     axes.set_yticks(rows, [_make_label(row, varied) for _, row in shown.iterrows()], fontsize=8)
-    axes.set_ylim(len(shown) - 0.4, -0.6)
-    axes.set_xlabel("mean error, km")
+    axes.set(ylim=(len(shown) - 0.4, -0.6), xlabel="mean error, km")
     axes.grid(visible=False, axis="y")
     axes.legend(loc="lower left", bbox_to_anchor=(0.0, 1.0), ncols=2, borderaxespad=0.1, handletextpad=0.2)
 
