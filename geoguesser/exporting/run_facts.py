@@ -19,17 +19,14 @@ from geoguesser.inference.predictor import Predictor
 from geoguesser.system.received_files import read_json
 from geoguesser.system.versions import collect_versions
 
-COORDINATE_COLUMNS = ["latitude", "longitude"]
-
 
 class RunFacts(NamedTuple):
     """Facts about a run that the checkpoint does not hold; None if unknown.
 
     Attributes:
-        data: Declaration of the data source; None if unknown.
+        data: Declaration of the data source.
         result: Values of result.json.
-        mean: Mean test error with its 95 % interval, as `evaluate` computes it.
-        median: Median test error with its 95 % interval.
+        mean: Mean test error with its 95 % interval, as `evaluate` computes it, like `median`.
         units: Resampling units of the bootstrap: `108 places`, `72 blocks of 30 km`.
     """
 
@@ -57,12 +54,11 @@ def read_facts(checkpoint: Path, config: Mapping[str, Any] | None, region: Regio
         if not file.is_file():
             return RunFacts(data, result)
         table = pd.read_csv(file)
-        predicted_deg = table[COORDINATE_COLUMNS].to_numpy(float)
-        true_deg = table[[f"true_{name}" for name in COORDINATE_COLUMNS]].to_numpy(float)
+        predicted_deg = table[["latitude", "longitude"]].to_numpy(float)
+        true_deg = table[["true_latitude", "true_longitude"]].to_numpy(float)
     except (OSError, ValueError, KeyError, TypeError) as error:
-        raise CheckpointError.at(
-            str(run), f"must hold a complete result.json and predictions_test.csv ({first_line(error)})"
-        ) from error
+        rule = f"must hold a complete result.json and predictions_test.csv ({first_line(error)})"
+        raise CheckpointError.at(str(run), rule) from error
 
     # Predictions of another number of places are not those of the result.
     if len(table) != count or count == 0:

@@ -53,19 +53,17 @@ class Summary:
         """Reads the folders of all jobs, of this command and earlier ones."""
         jobs = [_read_job(folder) for folder in sweep.jobs()]
         keys = dict.fromkeys(key for job in jobs for key in job["overrides"])
-        varied = [
-            key
-            for key in keys
-            if len({job["overrides"].get(key, "") for job in jobs if _is_used(key, job["used"])}) > 1
-        ]
+        varied = []
+        for key in keys:
+            values = {job["overrides"].get(key, "") for job in jobs if _is_used(key, job["used"])}
+            if len(values) > 1:
+                varied.append(key)
 
         rows = [
             {
-                "job": job["job"],
-                "state": job["state"],
+                **job,
                 **{key: job["overrides"].get(key, "") for key in varied},
                 **{name: _get_number(job["result"], path) for name, path in RESULT_COLUMNS.items()},
-                "error": job["error"],
             }
             for job in jobs
         ]
@@ -85,13 +83,9 @@ class Summary:
         write_csv(self.sweep.path / "summary.csv", self.table)
         finished = self.table[self.table["val_error_km_mean"].notna()]
         if len(finished):
-            draw_sweep(
-                self.sweep.path / "summary.png",
-                table=finished,
-                varied=self.varied,
-                left_out=len(self.table) - len(finished),
-                title=f"Sweep {self.sweep.path.name}",
-            )
+            path, title = self.sweep.path / "summary.png", f"Sweep {self.sweep.path.name}"
+            left_out = len(self.table) - len(finished)
+            draw_sweep(path, table=finished, varied=self.varied, left_out=left_out, title=title)
 
     def show(self) -> None:
         """Prints the table, then duplicates and, to stderr, the jobs that failed."""
@@ -145,18 +139,15 @@ def _read_job(folder: Path) -> dict[str, Any]:
     overrides_file = folder / ".hydra" / "overrides.yaml"
     words = read_yaml(overrides_file) if overrides_file.is_file() else []
     pairs = (update_override(str(word)).partition("=") for word in words)
-    overrides = {_get_key(key): value for key, _, value in pairs}
+    overrides = {_get_key(key): value for key, _, value in pairs if not _get_key(key).startswith("sweep")}
 
-    result = read_json(folder / "result.json") if state == "done" else {}
     status = read_json(folder / "status.json") if state == "failed" else {}
     return {
         "job": folder.name,
         "state": state,
-        "overrides": {
-            key: value for key, value in overrides.items() if _is_used(key, used) and not key.startswith("sweep")
-        },
+        "overrides": {key: value for key, value in overrides.items() if _is_used(key, used)},
         "used": used,
-        "result": result,
+        "result": read_json(folder / "result.json") if state == "done" else {},
         "error": " ".join(str(status.get("error", "")).split()),
     }
 
@@ -177,11 +168,9 @@ def _get_number(result: dict[str, Any], path: tuple[str, ...]) -> float | None:
 
 def _make_terminal_table(table: pd.DataFrame, varied: list[str]) -> Table:
     terminal_table = Table(title="Jobs by validation error", title_justify="left")
-    for key in varied:
-        terminal_table.add_column(key, no_wrap=True)
-    for column in ("validation km", "test km", "median", "seconds"):
-        terminal_table.add_column(column, justify="right", no_wrap=True)
-    terminal_table.add_column("job", no_wrap=True)
+    numbers = ("validation km", "test km", "median", "seconds")
+    for column in (*varied, *numbers, "job"):
+        terminal_table.add_column(column, justify="right" if column in numbers else "left", no_wrap=True)
 
     for row in table.head(MAX_ROWS).to_dict("records"):
         errors_km = (row[name] for name in ("val_error_km_mean", "test_error_km_mean", "test_error_km_median"))
@@ -197,7 +186,5 @@ def _format_counts(outcomes: list[dict[str, Any]]) -> str:
     words = {"kept": "done before", "duplicate": "duplicates"}
     names = [record["outcome"] for record in outcomes]
     order = ("done", "kept", "duplicate", "failed", "interrupted", "running")
-    return (
-        ", ".join(f"{names.count(name)} {words.get(name, name)}" for name in order if name in names)
-        or "no job began"
-    )
+    counts = [f"{names.count(name)} {words.get(name, name)}" for name in order if name in names]
+    return ", ".join(counts) or "no job began"

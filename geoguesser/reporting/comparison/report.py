@@ -54,10 +54,7 @@ def write_comparison(comparison: Comparison, places: Sequence[SpreadPlace], out:
 
 def make_table(comparison: Comparison) -> pd.DataFrame:
     """Returns a row per configuration: its figures, its difference from the baseline, and its config values."""
-    rows = []
-    for rank, entry in enumerate(comparison.entries):
-        rows.append(_make_row(entry) | {key: values[rank] for key, values in comparison.columns.items()})
-    return pd.DataFrame(rows)
+    return pd.DataFrame([_make_row(entry) for entry in comparison.entries]).assign(**comparison.columns)
 
 
 def _make_row(entry: GroupResult) -> dict[str, Any]:
@@ -102,9 +99,8 @@ def print_comparison(comparison: Comparison) -> None:
 
     for entry in comparison.entries:
         details = f"  ({format_runs(entry)}; {format_resampling(entry)}; training {format_seconds(entry.fit_s)})"
-        console.print(
-            Text.assemble((f"  {entry.letter}  ", "bold"), replace_unprintable(entry.label), (details, "dim"))
-        )
+        label = replace_unprintable(entry.label)
+        console.print(Text.assemble((f"  {entry.letter}  ", "bold"), label, (details, "dim")))
     console.print(_make_terminal_table(comparison))
 
     console.print(Text(replace_unprintable(format_headline(comparison)), style="bold"))
@@ -117,8 +113,7 @@ def print_comparison(comparison: Comparison) -> None:
 
 def _make_terminal_table(comparison: Comparison) -> Table:
     formatter = DistanceFormatter(comparison)
-    table = Table(title_justify="left")
-    table.add_column("")
+    table = Table("", title_justify="left")
     for column in ("mean km", "median km", "difference", "verdict"):
         table.add_column(column, justify="left" if column == "verdict" else "right", no_wrap=True)
 

@@ -48,12 +48,9 @@ def print_dry_run(
     view_bytes = counts["places"] * 4 * 3 * data.image.size**2
 
     grid = network.head.grid
-    cells = None
-    if grid is not None:
-        cells = {"on_land": len(grid.touching), "with_training_places": grid.num_cells}
     facts = {
         "places": counts,
-        "cells": cells,
+        "cells": None if grid is None else {"on_land": len(grid.touching), "with_training_places": grid.num_cells},
         "parameters": {"total": total, "without_backbone": num_without_backbone},
         "memory_gib": {
             "weights_and_optimizer": round(weights / 2**30, 3),
