@@ -90,7 +90,7 @@ def _save_findings(target: Path | None, data: PlacesDataModule) -> None:
         return
     try:
         target.mkdir(parents=True, exist_ok=True)
-        write_csv(target / "findings.csv", table)
+        write_csv(target / "findings.csv", table, for_people=True)
         log.info("all %d findings: %s", len(table), target / "findings.csv")
     except OSError as error:
         log.warning("%s takes no findings.csv (%s)", target, error.strerror or error)

@@ -235,7 +235,7 @@ class TrainingRun:
         if findings.skipped:
             log.warning("left out: %s (see findings.csv)", findings.format_skipped())
         if findings.fatal or findings.skipped or findings.kept:
-            write_csv(self._folder / "findings.csv", findings.to_table())
+            write_csv(self._folder / "findings.csv", findings.to_table(), for_people=True)
 
     def _train(self) -> tuple[GeoLightningModule, pl.Trainer]:
         module = self._make_module()

@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 import pandas as pd
-from rich.console import Console
 from rich.table import Column, Table
 
 from geoguesser.errors import ConfigError
@@ -17,6 +16,7 @@ from geoguesser.geo.region import Region
 from geoguesser.geo.score import BENCHMARK_RADII_KM, SHARE_RADII_KM
 from geoguesser.reporting import maps
 from geoguesser.reporting.run import plots
+from geoguesser.reporting.terminal import TextConsole
 from geoguesser.system.files import write_csv, write_json
 from geoguesser.system.text import format_count, format_interval, format_limits
 
@@ -85,7 +85,7 @@ def print_evaluation(metrics: dict[str, Any], folder: Path) -> None:
     for name, score in metrics["score"].items():
         add_row(f"game score, {name} (map diagonal {score['diagonal_km']:,.0f} km)", score, _format_score)
 
-    console = Console(soft_wrap=True, highlight=False)
+    console = TextConsole()
     console.print(table)
     for line in (*_list_notes(metrics), f"Folder: {folder}"):
         console.print(line, markup=False)

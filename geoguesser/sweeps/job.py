@@ -22,8 +22,8 @@ from geoguesser.errors import CheckpointError, ConfigError, GeoguesserError, che
 from geoguesser.sweeps.folder import SweepFolder, clear_folder, get_group, hold_folder, read_state
 from geoguesser.system.cpu import CORES_VARIABLE, count_system_cores
 from geoguesser.system.files import write_text
-from geoguesser.system.received_files import read_json
 from geoguesser.system.memo import Memo
+from geoguesser.system.received_files import read_json
 
 log = logging.getLogger(__name__)
 

@@ -12,6 +12,7 @@ from rich.table import Table
 
 from geoguesser.commands.configs import HEAD_GROUPS
 from geoguesser.reporting.run.sweep_plot import draw_sweep, shorten_label
+from geoguesser.reporting.terminal import TextConsole
 from geoguesser.runs.config_history import update_override
 from geoguesser.sweeps.folder import SweepFolder, is_running, read_state
 from geoguesser.system.files import write_csv
@@ -80,7 +81,7 @@ class Summary:
 
     def write(self) -> None:
         """Writes summary.csv, and summary.png if a job has a result."""
-        write_csv(self.sweep.path / "summary.csv", self.table)
+        write_csv(self.sweep.path / "summary.csv", self.table, for_people=True)
         finished = self.table[self.table["val_error_km_mean"].notna()]
         if len(finished):
             path, title = self.sweep.path / "summary.png", f"Sweep {self.sweep.path.name}"
@@ -121,7 +122,7 @@ class Summary:
 def _make_console(*, stderr: bool) -> Console:
     """Makes a console that breaks no lines; files and pipes get lines as wide as the table."""
     width = None if Console(stderr=stderr).is_terminal else 160
-    return Console(stderr=stderr, soft_wrap=True, highlight=False, width=width)
+    return TextConsole(stderr=stderr, width=width)
 
 
 def _get_key(override: str) -> str:

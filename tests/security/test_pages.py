@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import io
 import re
 from pathlib import Path
 
 import pandas as pd
 import pytest
 from conftest import ROOT
+from rich.table import Table
+from rich.text import Text
 
 from geoguesser.exporting.model_card import escape_markdown
+from geoguesser.reporting.terminal import TextConsole
 from geoguesser.system.files import write_csv
 from geoguesser.system.text import escape_unprintable
 
@@ -50,6 +54,20 @@ def test_a_terminal_is_not_controlled_by_names():
     assert escape_unprintable("a\x1b]0;title\x07b\x9b31m\u202e\ud800\nc\td") == (
         "a\\x1b]0;title\\x07b\\x9b31m\\u202e\\ud800\nc\td"
     )
+
+
+def test_a_console_escapes_names_in_tables_and_keeps_its_own_colours():
+    stream = io.StringIO()
+    console = TextConsole(file=stream, force_terminal=True, width=80, color_system="standard")
+    table = Table("name\x1b[2J")
+    table.add_row("\x1b]0;title\x07 [red]", style="red")
+    console.print(table)
+    console.print(Text("\x1b[31m", style="bold"))
+    output = stream.getvalue()
+    assert "name\\x1b" in output
+    assert "\\x1b]0;" in output
+    assert not re.search(r"\x1b(?!\[[\d;]*m)", output)
+    assert "\x1b[31m" in output  # the style red of the row
 
 
 def test_formulas_are_quoted_in_tables_for_people_only(tmp_path: Path):

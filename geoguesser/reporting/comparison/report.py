@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Any
 
 import pandas as pd
-from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
@@ -30,6 +29,7 @@ from geoguesser.reporting.comparison.text import (
     format_runs,
     list_notes,
 )
+from geoguesser.reporting.terminal import TextConsole
 from geoguesser.system.files import write_csv, write_text
 from geoguesser.system.text import (
     format_confidence,
@@ -48,7 +48,7 @@ def write_comparison(comparison: Comparison, places: Sequence[SpreadPlace], out:
     """Writes the page, and a CSV file with a row per configuration, each atomically; returns the CSV file."""
     write_text(out, render_comparison(comparison, places, pictures=pictures))
     table = out.with_suffix(".csv")
-    write_csv(table, make_table(comparison))
+    write_csv(table, make_table(comparison), for_people=True)
     return table
 
 
@@ -91,7 +91,7 @@ def _split_interval(name: str, interval: Interval | None) -> dict[str, float | N
 
 def print_comparison(comparison: Comparison) -> None:
     """Prints the groups, the table, the conclusion, notes, and the runs that are not compared."""
-    console = Console(soft_wrap=True, highlight=False)
+    console = TextConsole()
     runs = sum(len(entry.group.runs) for entry in comparison.entries)
     confidence = format_confidence(comparison.settings.confidence)
     configurations = format_count(len(comparison.entries), "configuration")

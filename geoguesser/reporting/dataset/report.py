@@ -13,6 +13,7 @@ from geoguesser.data.sources.places import PlacesDataModule
 from geoguesser.data.store.writer import PreparedDataset
 from geoguesser.reporting.dataset import summary
 from geoguesser.reporting.dataset.page import render_dataset
+from geoguesser.reporting.terminal import TextConsole
 from geoguesser.system.files import write_csv, write_text
 from geoguesser.system.text import format_km, format_m, replace_unprintable
 
@@ -30,14 +31,14 @@ class DataReport:
     def write(self, folder: Path, *, pictures: bool) -> Path:
         """Writes report.html and findings.csv into a folder, which is made if it is missing, each atomically."""
         folder.mkdir(parents=True, exist_ok=True)
-        write_csv(folder / "findings.csv", self.data.findings.to_table())
+        write_csv(folder / "findings.csv", self.data.findings.to_table(), for_people=True)
         path = folder / "report.html"
         write_text(path, render_dataset(self.prepared, self.data, self.out, pictures=pictures))
         return path
 
     def show(self) -> None:
         """Prints the short report: splits, warnings, facts and findings."""
-        console = Console(soft_wrap=True, highlight=False)
+        console = TextConsole()
         console.print(self._make_split_table())
         for sentence in self.prepared.audit["warnings"]:
             console.print(Text(f"Warning: {sentence}", style="bold yellow"))

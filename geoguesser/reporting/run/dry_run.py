@@ -7,12 +7,12 @@ import time
 from typing import Any
 
 import torch
-from rich.console import Console
 from rich.table import Table
 
 from geoguesser.data.datamodule import PlacesData
 from geoguesser.model.network import GeoNetwork
 from geoguesser.reporting.run.result import count_places
+from geoguesser.reporting.terminal import TextConsole
 from geoguesser.training.finetuning import Finetuning
 
 # Places in the batch that is timed.
@@ -65,7 +65,7 @@ def print_dry_run(
     for key, value in facts.items():
         text = ", ".join(f"{k} {v}" for k, v in value.items()) if isinstance(value, dict) else str(value)
         table.add_row(key.replace("_", " "), text)
-    Console(soft_wrap=True, highlight=False).print(table)
+    TextConsole().print(table)
     return facts
 
 

@@ -7,7 +7,6 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-from rich.console import Console
 from rich.table import Table
 
 from geoguesser.arrays import FloatArray, IntArray
@@ -16,6 +15,7 @@ from geoguesser.evaluation.error_budget import format_error_budget
 from geoguesser.geo.distance import haversine_km
 from geoguesser.geo.grid import Grid
 from geoguesser.geo.region import PlaneRegion, Region
+from geoguesser.reporting.terminal import TextConsole
 from geoguesser.system.text import format_count
 
 # Version of result.json.
@@ -124,7 +124,7 @@ def print_result(result: dict[str, Any], folder: Path) -> None:
     if (budget := format_error_budget(result["budget"])) is not None:
         lines.append(budget)
 
-    console = Console(soft_wrap=True, highlight=False)
+    console = TextConsole()
     console.print(table)
     for line in (*lines, f"Run folder: {folder}"):
         console.print(line, markup=False)
