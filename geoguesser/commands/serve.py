@@ -109,7 +109,7 @@ def _find_label(run: Path, config: dict[str, Any] | None) -> str:
     if config is not None:
         return find_label(config)
     if (run / CONFIG_NAME).is_file():
-        return DEMO.label if read_json(run / CONFIG_NAME).get("synthetic") else ""
+        return DEMO.label if read_json(run / CONFIG_NAME, follow_link=True).get("synthetic") else ""
     return find_label(read_checkpoint(find_checkpoint(run))["geoguesser"].get("config") or {})
 
 

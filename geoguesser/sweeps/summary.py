@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,7 @@ from rich.console import Console
 from rich.table import Table
 
 from geoguesser.commands.configs import HEAD_GROUPS
+from geoguesser.errors import DataError
 from geoguesser.reporting.run.sweep_plot import draw_sweep, shorten_label
 from geoguesser.reporting.terminal import TextConsole
 from geoguesser.runs.config_history import update_override
@@ -130,27 +132,38 @@ def _get_key(override: str) -> str:
 
 
 def _read_job(folder: Path) -> dict[str, Any]:
-    """Reads state, overrides, used groups, result and error message of a job from its folder."""
+    """Reads state, overrides, used groups, result and error message of a job from its folder.
+
+    Files that are absent or cannot be read count as empty.
+    """
     state = read_state(folder)
     if state == "running" and not is_running(folder):
         state = "interrupted"
 
-    config = read_yaml(folder / "config.yaml") if (folder / "config.yaml").is_file() else None
-    used = None if config is None else {update_override(str(key)) for key in config}
-    overrides_file = folder / ".hydra" / "overrides.yaml"
-    words = read_yaml(overrides_file) if overrides_file.is_file() else []
+    config = _read(read_yaml, folder / "config.yaml", dict)
+    used = {update_override(str(key)) for key in config} or None
+    words = _read(read_yaml, folder / ".hydra" / "overrides.yaml", list)
     pairs = (update_override(str(word)).partition("=") for word in words)
     overrides = {_get_key(key): value for key, _, value in pairs if not _get_key(key).startswith("sweep")}
 
-    status = read_json(folder / "status.json") if state == "failed" else {}
+    status = _read(read_json, folder / "status.json", dict) if state == "failed" else {}
     return {
         "job": folder.name,
         "state": state,
         "overrides": {key: value for key, value in overrides.items() if _is_used(key, used)},
         "used": used,
-        "result": read_json(folder / "result.json") if state == "done" else {},
+        "result": _read(read_json, folder / "result.json", dict) if state == "done" else {},
         "error": " ".join(str(status.get("error", "")).split()),
     }
+
+
+def _read(read: Callable[[Path], Any], file: Path, kind: type[Any]) -> Any:
+    """Returns the content of a file, or an empty `kind` if the file is absent, damaged or of another kind."""
+    try:
+        content = read(file)
+    except (OSError, DataError):
+        return kind()
+    return content if isinstance(content, kind) else kind()
 
 
 def _is_used(key: str, used: set[str] | None) -> bool:

@@ -159,7 +159,7 @@ def write_csv(path: Path, table: pd.DataFrame, *, for_people: bool = False) -> N
     """Writes a table as CSV atomically, without its index; numbers have 7 decimals (about 1 cm of latitude).
 
     In a table `for_people`, which spreadsheets open, a quote precedes texts that a spreadsheet would run as a
-    formula: those that start with =, +, -, @, a tab or a line break (OWASP, "CSV Injection"). Numbers stay.
+    formula: those that start with =, +, -, @, a tab or a line break (OWASP, "CSV Injection"). Numbers stay, `-1` too.
     """
     if for_people:
         texts = table.select_dtypes(include=["object", "string"])
@@ -168,7 +168,13 @@ def write_csv(path: Path, table: pd.DataFrame, *, for_people: bool = False) -> N
 
 
 def _quote_formula(value: Any) -> Any:
-    return f"'{value}" if isinstance(value, str) and value.startswith(FORMULA_STARTS) else value
+    if not isinstance(value, str) or not value.startswith(FORMULA_STARTS):
+        return value
+    try:
+        float(value)
+    except ValueError:
+        return f"'{value}"
+    return value
 
 
 def flush_to_disk(stream: IO[Any]) -> None:
@@ -180,21 +186,18 @@ def flush_to_disk(stream: IO[Any]) -> None:
 def refuse_links(folder: Path) -> None:
     """Checks a folder of earlier results before it is written to again.
 
-    A link in it would let this process overwrite or remove files elsewhere. W&B's own links inside `wandb/` stay.
+    A link in it would let this process overwrite or remove files elsewhere. W&B makes links below `wandb/`, where
+    each run writes to a new folder.
 
     Raises:
-        StoreError: A file or folder in it, at any depth, is a symbolic link.
+        StoreError: A file or folder in it, at any depth except below `wandb/`, is a symbolic link.
     """
     for parent, folders, files in os.walk(folder):
-        is_wandb = os.path.basename(parent) == "wandb"
-        for name in (*folders, *files):
-            path = Path(parent, name)
-            if path.is_symlink() and not (is_wandb and path.resolve().is_relative_to(Path(parent).resolve())):
-                raise StoreError.at(
-                    str(path),
-                    "must not be a symbolic link",
-                    remedy="Replace it by the file or folder that it names.",
-                )
+        for path in (Path(parent, name) for name in (*folders, *files)):
+            if path.is_symlink():
+                remedy = "Replace it by the file or folder that it names."
+                raise StoreError.at(str(path), "must not be a symbolic link", remedy=remedy)
+        folders[:] = (name for name in folders if name != "wandb")
 
 
 def remove_temporaries(path: Path) -> None:

@@ -24,13 +24,21 @@ MAX_DEPTH = 64
 YAML_LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 
 
-def read_received(file: Path, max_bytes: int) -> bytes:
-    """Reads a regular file of limited size, or the file that a link names.
+def read_received(file: Path, max_bytes: int, *, follow_link: bool = False) -> bytes:
+    """Reads a regular file of limited size.
+
+    `follow_link` permits a symbolic link, as in the caches of model hubs. In a run folder, a link could show the
+    contents of any file of this machine.
 
     Raises:
         FileNotFoundError: There is no such file.
-        DataError: It is a pipe, a device or a folder, or it is too large.
+        DataError: It is a link, a pipe, a device or a folder, or it is too large.
     """
+    if file.is_symlink() and not follow_link:
+        raise DataError.at(
+            str(file), "must not be a symbolic link", remedy="Replace it by the file that it names."
+        )
+
     # Without O_NONBLOCK, opening a pipe would wait for a writer.
     descriptor = os.open(file, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0))
     with os.fdopen(descriptor, "rb") as stream:
@@ -42,9 +50,9 @@ def read_received(file: Path, max_bytes: int) -> bytes:
     return data
 
 
-def read_json(file: Path, max_bytes: int = MAX_JSON_BYTES) -> Any:
+def read_json(file: Path, *, follow_link: bool = False) -> Any:
     """Reads a JSON file. Errors as in `read_received`, and DataError if it is not JSON."""
-    data = read_received(file, max_bytes)
+    data = read_received(file, MAX_JSON_BYTES, follow_link=follow_link)
     try:
         return json.loads(data)
     except (ValueError, RecursionError) as error:

@@ -51,6 +51,7 @@ COMMANDS = {
     "sweep_config": ["train", *SWEEP, "hydra.sweep.dir=sweep_config"],
     "sweep_bomb": ["train", *SWEEP, "hydra.sweep.dir=sweep_bomb"],
     "sweep_links": ["train", *SWEEP, "hydra.sweep.dir=sweep_links"],
+    "compare_region": ["compare", "runs=[config]", "out=region.html", "pictures=false"],
     "compare_sweep": ["compare", "runs=[sweep_config]", "out=sweep.html", "pictures=false"],
 }  # fmt: skip
 
@@ -82,7 +83,7 @@ def plant(home: Path) -> None:
     words = yaml.safe_load((home / "run" / "overrides.yaml").read_text())
     words += ["+head.extra={_target_: planted.boom}", "name=${oc.env:PLANTED_TOKEN}"]
     (home / "overrides" / "overrides.yaml").write_text(yaml.safe_dump(words))
-    for name in ("report.html", "config.yaml", "pictures", "train.log", ".hydra", "wandb", "error.log"):
+    for name in ("report.html", "pictures", "train.log", ".hydra", "wandb", "error.log"):
         path = home / "links" / name
         if path.is_dir():
             shutil.rmtree(path)
@@ -144,7 +145,7 @@ def test_no_file_and_no_log_holds_the_secret(home: Path):
 @pytest.mark.parametrize(
     ("name", "said"),
     [
-        ("compare_config", "region cannot be built"),
+        ("compare_region", "region cannot be built"),
         ("compare_bomb", "no YAML aliases"),
         ("report_bomb", "no YAML aliases"),
         ("report_links", "must not be a symbolic link"),

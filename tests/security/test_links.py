@@ -10,6 +10,7 @@ from conftest import TINY, command
 from geoguesser.errors import StoreError
 from geoguesser.sweeps.folder import clear_folder
 from geoguesser.system.files import refuse_links, replace_folder, write_text
+from geoguesser.tracking.wandb_run import remove_empty_records
 from geoguesser.training.callbacks import BestCheckpoint
 
 
@@ -23,7 +24,7 @@ def outside(tmp_path: Path) -> Path:
     assert [(file.name, file.read_text()) for file in folder.iterdir()] == [("kept.txt", "kept")]
 
 
-@pytest.mark.parametrize("name", ["config.yaml", "checkpoints", "wandb", "a/b/c", "wandb/run-1/files"])
+@pytest.mark.parametrize("name", ["config.yaml", "checkpoints", "wandb", "a/b/c", "a/wandb"])
 def test_a_link_at_any_depth_is_refused_by_name(tmp_path: Path, outside: Path, name: str):
     link = tmp_path / "run" / name
     link.parent.mkdir(parents=True)
@@ -32,16 +33,23 @@ def test_a_link_at_any_depth_is_refused_by_name(tmp_path: Path, outside: Path, n
         refuse_links(tmp_path / "run")
 
 
-def test_the_links_of_wandb_to_its_own_files_stay(tmp_path: Path, outside: Path):
+def test_the_links_that_wandb_makes_stay(tmp_path: Path, outside: Path):
     folder = tmp_path / "run" / "wandb"
-    (folder / "run-1").mkdir(parents=True)
+    (folder / "run-1" / "logs").mkdir(parents=True)
     (folder / "latest-run").symlink_to("run-1")
+    (folder / "run-1" / "logs" / "debug-core.log").symlink_to(outside / "kept.txt")
     refuse_links(tmp_path / "run")
     refuse_links(tmp_path / "absent")
 
-    (folder / "debug.log").symlink_to("../../outside/kept.txt")
-    with pytest.raises(StoreError, match=r"debug\.log"):
-        refuse_links(tmp_path / "run")
+
+def test_empty_records_of_wandb_are_removed_in_their_own_folder_only(tmp_path: Path, outside: Path):
+    run = tmp_path / "run" / "wandb"
+    run.mkdir(parents=True)
+    (tmp_path / "elsewhere").mkdir()
+    (tmp_path / "elsewhere" / "run-2.wandb").touch()
+    (run / "offline-run-2").symlink_to(tmp_path / "elsewhere")
+    remove_empty_records(tmp_path / "run")
+    assert (tmp_path / "elsewhere" / "run-2.wandb").exists()
 
 
 def test_a_write_replaces_a_link_and_not_the_file_that_it_names(tmp_path: Path, outside: Path):

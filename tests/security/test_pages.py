@@ -71,7 +71,7 @@ def test_a_console_escapes_names_in_tables_and_keeps_its_own_colours():
 
 
 def test_formulas_are_quoted_in_tables_for_people_only(tmp_path: Path):
-    cells = ["=1+1", "+cmd", "-2+3", "@SUM(1)", "\t=1", "\r=1", "ordinary", "7", ""]
+    cells = ["=1+1", "+cmd", "-2+3", "@SUM(1)", "\t=1", "\r=1", "ordinary", "-7", ""]
     table = pd.DataFrame({"text": cells, "number": [-1.5] * len(cells)})
     write_csv(tmp_path / "people.csv", table, for_people=True)
     write_csv(tmp_path / "program.csv", table)

@@ -241,6 +241,16 @@ def test_json_that_cannot_be_read_is_refused(tmp_path: Path, data: bytes):
         read_json(file)
 
 
+def test_a_link_shows_no_other_file(tmp_path: Path):
+    (tmp_path / "private.json").write_text('{"seed": 3}')
+    link = tmp_path / "config.yaml"
+    link.symlink_to(tmp_path / "private.json")
+    for read in (read_yaml, read_json):
+        with pytest.raises(DataError, match="must not be a symbolic link"):
+            read(link)
+    assert read_json(link, follow_link=True) == {"seed": 3}
+
+
 def test_pipes_devices_and_large_files_are_refused(tmp_path: Path):
     pipe = tmp_path / "pipe.json"
     os.mkfifo(pipe)
