@@ -29,6 +29,7 @@ from geoguesser.collecting.providers.credentials import check_no_secrets
 from geoguesser.collecting.providers.http_settings import HttpSettings
 from geoguesser.commands.configs import instantiate_node, list_known_keys, to_plain
 from geoguesser.errors import ConfigError, check_bool, check_choice, check_int
+from geoguesser.system.files import refuse_links
 from geoguesser.system.secret_values import SecretRedactor, redact_logs
 
 log = logging.getLogger(__name__)
@@ -50,6 +51,7 @@ def run_collect(cfg: DictConfig) -> None:
     if out is None or isinstance(out, bool | list | dict) or not str(out).strip():
         raise ConfigError.at("out", "must name a folder", found=out)
     folder = Path(str(out)).expanduser()
+    refuse_links(folder)
 
     if step in ("photos", "cut"):
         _convert_own_images(step, config, folder)

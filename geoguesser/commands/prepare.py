@@ -18,7 +18,7 @@ from geoguesser.data.sources.places import PlacesDataModule
 from geoguesser.data.store.writer import PreparedDataset
 from geoguesser.errors import ConfigError, DataError, StoreError, check_bool
 from geoguesser.reporting.dataset.report import DataReport
-from geoguesser.system.files import write_csv
+from geoguesser.system.files import refuse_links, write_csv
 
 log = logging.getLogger(__name__)
 
@@ -42,6 +42,9 @@ def run_prepare(cfg: DictConfig) -> PreparedDataset:
         raise ConfigError.at(
             "out", "must name the store's folder", found=None, remedy="Or look only: check_only=true."
         )
+
+    if out is not None:
+        refuse_links(out)
 
     image: ImageSpec = instantiate_node(config["image"], "image")
     specs = _make_specs(image, config["sizes"])
