@@ -61,14 +61,15 @@ def test_nothing_is_changed_where_nothing_is_asked() -> None:
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_each_parameter_alone_is_active_and_changes_views(name: str) -> None:
-    augment, images = Augment(**{name: 0.5 if name != "rotate_deg" else 20.0}), noise()
+def test_each_parameter_alone_is_active_and_drawn_for_each_view(name: str) -> None:
+    augment = Augment(**{name: 0.8 if name != "rotate_deg" else 20.0})
     assert augment.active
+    images = noise(places=1, px=48)[:, :1].expand(5, 4, 3, 48, 48).clone()  # the same view everywhere
     before = images.clone()
-    changed = augment(images, 1)
+    changed = augment(images, 0)
     assert (changed.shape, changed.dtype) == (images.shape, torch.uint8)
-    assert (changed != images).any()
     assert torch.equal(images, before)
+    assert all_different(changed.flatten(0, 1).flatten(1))
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -107,13 +108,6 @@ def test_other_seeds_and_other_views_are_changed_in_other_ways() -> None:
     assert all_different(runs.flatten(0, 2).flatten(1))
 
 
-@pytest.mark.parametrize("name", NAMES)
-def test_each_parameter_is_drawn_for_each_view(name: str) -> None:
-    images = noise(places=1, px=48).expand(5, 4, 3, 48, 48)  # the same views in all places
-    changed = Augment(**{name: 0.8 if name != "rotate_deg" else 20.0})(images[:, :1].expand(5, 4, 3, 48, 48), 0)
-    assert all_different(changed.flatten(0, 1).flatten(1))
-
-
 @pytest.mark.parametrize("value", [0, 255])
 def test_values_stay_in_range(value: int) -> None:
     """Brighter than white is white, not black again."""
@@ -127,26 +121,13 @@ def test_values_stay_in_range(value: int) -> None:
         assert changed.min() >= math.floor(255 * 0.1)
 
 
-@pytest.mark.parametrize("strength", [STRONG, Augment(zoom=0.3, shift=0.3, rotate_deg=45.0)])
-def test_left_stays_left_and_up_stays_up(strength: Augment) -> None:
+def test_left_stays_left_and_up_stays_up() -> None:
     """No flips: a marker in a corner is in that corner for every view and seed."""
     for x, y in ((-0.25, -0.2), (0.25, -0.2), (-0.25, 0.2)):
         images = blob(px=32, x=x, y=y, places=10)
-        plain = Augment(zoom=0.2, shift=0.03, rotate_deg=15.0)
         for seed in range(5):
-            moved = middle(plain(images, seed))
+            moved = middle(Augment(zoom=0.2, shift=0.03, rotate_deg=15.0)(images, seed))
             assert (torch.sign(moved) == torch.sign(torch.tensor([x, y]))).all()
-    # three spots, red, green and blue: their turning sense is kept where places move too far for the above
-    colours = torch.zeros(10, 4, 3, 64, 64, dtype=torch.uint8)
-    spots = ((-0.1, 0.1), (0.1, 0.1), (0.0, -0.1))
-    for channel, (x, y) in enumerate(spots):
-        colours[:, :, channel] = blob(px=64, x=x, y=y, places=10)[:, :, 0]
-    only_moves = Augment(zoom=strength.zoom, shift=min(strength.shift, 0.1), rotate_deg=strength.rotate_deg)
-    for seed in range(5):
-        changed = only_moves(colours, seed)
-        a, b, c = (middle(changed[:, :, channel : channel + 1]) for channel in range(3))
-        u, v = b - a, c - a
-        assert (u[:, 0] * v[:, 1] - u[:, 1] * v[:, 0] < 0).all()
 
 
 def test_views_of_a_place_keep_their_order() -> None:
@@ -261,7 +242,6 @@ def test_erase_makes_one_grey_square_of_up_to_its_share() -> None:
 def test_values_out_of_range_name_their_key(name: str) -> None:
     high = "45" if name == "rotate_deg" else "0.9"
     for value in (-0.01, 45.1, float("nan"), float("inf"), True, "0.1", None):
-        with pytest.raises(ConfigError) as caught:
+        with pytest.raises(ConfigError, match=rf"^augment\.{name} must be a number from 0 to {high}, got"):
             Augment(**{name: value})
-        assert str(caught.value) == f"augment.{name} must be a number from 0 to {high}, got {value!r}."
     Augment(**{name: float(high)})

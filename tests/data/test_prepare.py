@@ -611,9 +611,7 @@ def test_manifests_that_are_none(text: str, message: str, tmp_path: Path) -> Non
 
 
 def test_a_folder_without_a_store_names_the_remedy(tmp_path: Path) -> None:
-    with pytest.raises(
-        MissingFileError, match=r"must be a folder with store\.json\. python -m geoguesser\.prepare"
-    ):
+    with pytest.raises(MissingFileError, match=r"a folder with store\.json\. python -m geoguesser\.prepare"):
         Store.open(tmp_path)
 
 

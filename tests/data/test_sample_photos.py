@@ -37,10 +37,6 @@ def test_photos_of_a_place_that_has_gone(tmp_path: Path) -> None:
 
 def test_reasons_name_only_views_that_are_not_used() -> None:
     state = np.array([OK, MISSING, BROKEN, PLACEHOLDER], dtype=np.uint8)
-    assert list_skip_reasons(state, np.zeros(4, dtype=bool)) == [
-        "left out",
-        "missing",
-        "broken",
-        "placeholder",
-    ]
+    reasons = list_skip_reasons(state, np.zeros(4, dtype=bool))
+    assert reasons == ["left out", "missing", "broken", "placeholder"]
     assert list_skip_reasons(state, np.ones(4, dtype=bool)) == [""] * 4

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 from dataclasses import fields
@@ -155,29 +156,20 @@ def test_a_file_that_broke_is_found(root: Path, tmp_path: Path) -> None:
     assert "cannot be read" in gone.findings[0][2].reason
 
 
-@pytest.mark.parametrize("damage", ["cut", "bits", "shape"])
+@pytest.mark.parametrize("damage", ["cut", "shape"])
 def test_a_damaged_entry_is_made_anew(damage: str, root: Path, tmp_path: Path, caplog: Any) -> None:
     cache = Cache(tmp_path / "cache", limit_gib=1)
     first = known(root, cache)
     (file,) = (tmp_path / "cache/examined").glob("*.bin")
-    data = bytearray(file.read_bytes())
     if damage == "cut":
-        file.write_bytes(bytes(data[:100]))
-    elif damage == "bits":
-        data[200] ^= 4
-        file.write_bytes(bytes(data))
+        file.write_bytes(file.read_bytes()[:100])
     else:  # whole, but of something else
-        few = load_known_views([PlaceFiles(str(root / "images" / IDS[7]))], SPEC, memory_gib=1, cache=cache)
-        assert few.decoded
+        load_known_views([PlaceFiles(str(root / "images" / IDS[7]))], SPEC, memory_gib=1, cache=cache)
         (other,) = (one for one in file.parent.glob("*.bin") if one != file)
-        about = file.with_suffix(".json").read_text()
-        own = other.with_suffix(".json").read_text()
-        for name in ("bytes", "checksum"):
-            (line,) = (one for one in about.splitlines() if f'"{name}"' in one)
-            (there,) = (one for one in own.splitlines() if f'"{name}"' in one)
-            about = about.replace(line, there)
+        own, others = (json.loads(one.with_suffix(".json").read_text()) for one in (file, other))
+        own |= {name: others[name] for name in ("bytes", "checksum")}
         file.write_bytes(other.read_bytes())
-        file.with_suffix(".json").write_text(about)
+        file.with_suffix(".json").write_text(json.dumps(own))
     again = known(root, cache)
     assert again.decoded
     assert "is damaged" in caplog.text

@@ -147,14 +147,6 @@ def test_a_chain_of_look_alikes_does_not_become_one_place() -> None:
     assert [(one.row, one.earlier) for one in result.matches] == [(1, 0), (3, 2), (5, 4)]
 
 
-def test_a_chain_of_shared_images_does_not_become_one_place() -> None:
-    stats, findings = make_stats(4), Findings()
-    for at in range(1, 4):
-        stats.views["digest"][at, 0] = stats.views["digest"][at - 1, 3]
-    result = find_duplicates(make_table(4), far(4), stats, findings)
-    assert result.dropped.tolist() == [False, True, False, True]
-
-
 def test_the_same_coordinates_are_noted_and_stay_together() -> None:
     findings = Findings()
     coords = far(5)

@@ -9,8 +9,6 @@ import numpy as np
 import pytest
 import xxhash
 from conftest import SAMPLE
-from hypothesis import given, settings
-from hypothesis.extra import numpy as hnp
 from PIL import Image, ImageDraw
 from support.pictures import encode_image, make_picture
 
@@ -61,15 +59,6 @@ def test_a_plain_place_has_facts_and_nothing_remarkable(tmp_path: Path) -> None:
     np.testing.assert_allclose(result.thumbnails[0], blocks, atol=0.51)
 
 
-@settings(max_examples=40, deadline=None)
-@given(pixels=hnp.arrays(np.uint8, hnp.array_shapes(min_dims=2, max_dims=2, min_side=1, max_side=70)))
-def test_sums_are_exact(pixels: np.ndarray) -> None:
-    image = np.repeat(pixels[..., None], 3, axis=2)
-    sums = module._sum_pixels(image)
-    wide = image.astype(np.int64)
-    np.testing.assert_array_equal(sums, [wide.sum((0, 1)), (wide**2).sum((0, 1))])
-
-
 def test_sums_stay_exact_on_the_largest_views() -> None:
     image = np.full((4096, 4096, 3), 255, np.uint8)
     image[0, 0] = 254
@@ -107,12 +96,6 @@ def test_several_sizes_in_one_pass_are_what_each_alone_would_be(tmp_path: Path) 
         (make_picture(1, 96, 200), "odd_aspect", "is 200 x 96 pixels: image.fit=crop cuts its ends off"),
         (make_picture(1, 192, 96), "odd_aspect", "is 96 x 192 pixels"),
         (b"<html>404</html>", "broken_image", "is not a complete image (no JPEG, PNG or WebP"),
-        (b"", "broken_image", "is not a complete image (the file is empty)"),
-        (
-            encode_image(make_picture(1))[:-50],
-            "broken_image",
-            "is not a complete image (Premature end of JPEG file)",
-        ),
     ],
 )
 def test_each_kind_is_found(view: Image.Image | bytes, kind: str, reason: str, tmp_path: Path) -> None:
@@ -130,9 +113,8 @@ def test_a_turned_image_is_found_and_stands_upright(tmp_path: Path) -> None:
     exif = Image.Exif()
     exif[0x0112] = 6
     image = make_picture(1)
-    result = inspect_place(
-        put(tmp_path / "a", h0=encode_image(image, exif=exif, quality=95)), [ImageSpec(size=96)]
-    )
+    files = put(tmp_path / "a", h0=encode_image(image, exif=exif, quality=95))
+    result = inspect_place(files, [ImageSpec(size=96)])
     assert [(heading, one.kind, one.reason) for heading, one in result.findings] == [
         (0, "turned_image", "has EXIF orientation 6, turned upright")
     ]

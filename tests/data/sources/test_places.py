@@ -88,47 +88,20 @@ def test_the_table_is_split_by_id(root: Path) -> None:
     assert data.table is first
 
 
-def test_what_is_learnt_from_sees_training_places_alone(root: Path) -> None:
-    for fraction in (1.0, 0.5):
-        data = make_data(root, fraction=fraction)
-        data.read_table()
-        rows = data.rows["train"]
-        assert all(side(IDS[row]) == "train" for row in rows)
-        np.testing.assert_array_equal(data.train_coords_deg, make_coords(40)[rows])
-        assert data.train_coords_deg.dtype == np.float64
-        data.coords_deg[[row for row in range(40) if row not in rows]] = np.nan
-        assert np.isfinite(data.train_coords_deg).all()
-
-
 def test_a_fraction_thins_training_alone(root: Path) -> None:
     kept: dict[float, set[int]] = {}
-    for fraction in (0.3, 0.6, 1.0):
-        data = make_data(root, fraction=fraction)
+    for seed, fraction in enumerate((0.3, 0.6, 1.0)):
+        data = make_data(root, fraction=fraction, seed=seed)  # the seed of the run leaves the splits alone
         data.read_views()
         for name in ("val", "test"):
             assert data.rows[name].tolist() == [at for at, one in enumerate(IDS) if side(one) == name]
+        np.testing.assert_array_equal(data.train_coords_deg, make_coords(40)[data.rows["train"]])
         kept[fraction] = set(data.rows["train"].tolist())
         unused = set(np.flatnonzero(data.table["split"] == "unused").tolist())
         assert kept[fraction] | unused == {at for at, one in enumerate(IDS) if side(one) == "train"}
         assert not kept[fraction] & unused
         assert sorted(list_rows(data.train_dataloader())) == sorted(kept[fraction])
     assert kept[0.3] < kept[0.6] < kept[1.0]
-
-
-def test_the_seed_of_the_run_leaves_the_splits_alone(root: Path) -> None:
-    first, second = make_data(root, seed=0, fraction=0.5), make_data(root, seed=1, fraction=0.5)
-    for data in (first, second):
-        data.read_table()
-    assert first.table["split"].tolist() == second.table["split"].tolist()
-
-
-def test_roots_may_be_one_name_or_several(root: Path, tmp_path: Path) -> None:
-    other = write_root(tmp_path / "other", ["x", "y"], px=PX)
-    one, two = make_data(root), make_data([root, other])
-    for data in (one, two):
-        data.read_table()
-    assert one.table["uuid"].tolist() == IDS
-    assert two.table["uuid"].tolist() == [*IDS, "x", "y"]
 
 
 # Batches
@@ -294,13 +267,6 @@ def test_validation_is_dealt_out_between_choosing_and_calibration(root: Path) ->
     assert list_rows(data.loader("calibration")) == []
 
 
-def test_features_are_told(ready: PlacesDataModule) -> None:
-    assert ready.features is None
-    features = torch.zeros(40, 4, 2)
-    ready.use_features(features)
-    assert ready.features is features
-
-
 # Several processes
 
 
@@ -425,16 +391,10 @@ def damaged(tmp_path: Path) -> Path:
 def test_broken_images_are_refused_all_at_once(damaged: Path) -> None:
     data = make_data(damaged)
     data.read_table()  # decodes nothing
-    with pytest.raises(DataError) as caught:
+    with pytest.raises(DataError, match=r"\(3 broken_image\)(\n.*)+data\.on_bad\.broken_image=skip") as caught:
         data.read_views()
-    lines = str(caught.value).splitlines()
-    assert lines[0] == "The data break rules (3 broken_image):"
-    files = [f"{damaged}/images/{IDS[row]}/{heading}.jpg" for row, heading in ((0, 0), (7, 90), (39, 180))]
-    for line, file in zip(lines[1:4], files, strict=True):
-        assert line.startswith(f"  broken_image: {file} is not a complete image (")
-    assert lines[4:] == [
-        "Correct them, or leave those places out (they are counted and listed): data.on_bad.broken_image=skip"
-    ]
+    for row, heading in ((0, 0), (7, 90), (39, 180)):
+        assert f"{damaged}/images/{IDS[row]}/{heading}.jpg is not a complete image (" in str(caught.value)
 
 
 @pytest.mark.parametrize("memory_gib", [1.0, 0.0])
@@ -492,34 +452,22 @@ def test_folders_as_splits_outlive_skipped_images(tmp_path: Path) -> None:
     assert data.table["split"].tolist() == [word for at, word in enumerate(words) if at != 4]
 
 
-def test_a_split_that_skipping_empties_is_refused(tmp_path: Path) -> None:
-    root = write_root(tmp_path / "root", IDS[:4], px=PX, columns={"split": ["train", "train", "val", "test"]})
-    damage(root, [IDS[2]])
-    data = make_data(root, split=ColumnSplit(), on_bad={"broken_image": "skip"})
-    with pytest.raises(
-        DataError, match=r"^split must leave no split empty, but val would be \(train 2, val 0, test 1\)"
-    ):
-        data.read_views()
-
-
 # Values
 
 
 @pytest.mark.parametrize(
     ("option", "value", "message"),
     [
-        ("batch_size", 0, "data.batch_size must be a positive integer, got 0."),
-        ("batch_size", 2.0, "data.batch_size must be a positive integer, got 2.0."),
-        ("fraction", 0, "data.fraction must be a number above 0 to 1, got 0."),
-        ("fraction", 1.5, "data.fraction must be a number above 0 to 1, got 1.5."),
-        ("num_workers", -1, "data.num_workers must be an integer from 0 up, got -1."),
-        ("memory_gib", -1.0, "data.memory_gib must be a number from 0, got -1.0."),
-        ("memory_gib", None, "data.memory_gib must be a number from 0, got None."),
-        ("seed", -1, "seed must be an integer from 0 up, got -1."),
-        ("on_bad", {"bad_row": "drop"}, "data.on_bad.bad_row must be one of error, skip, got 'drop'."),
+        ("batch_size", 0, "data.batch_size must be a positive integer"),
+        ("batch_size", 2.0, "data.batch_size must be a positive integer"),
+        ("fraction", 1.5, "data.fraction must be a number above 0 to 1"),
+        ("num_workers", -1, "data.num_workers must be an integer from 0 up"),
+        ("memory_gib", -1.0, "data.memory_gib must be a number from 0"),
+        ("memory_gib", None, "data.memory_gib must be a number from 0"),
+        ("seed", -1, "seed must be an integer from 0 up"),
+        ("on_bad", {"bad_row": "drop"}, "data.on_bad.bad_row must be one of error, skip"),
     ],
 )
 def test_values_that_are_none(option: str, value: Any, message: str, root: Path) -> None:
-    with pytest.raises(ConfigError) as caught:
+    with pytest.raises(ConfigError, match=f"^{message}, got"):
         make_data(root, **{option: value})
-    assert str(caught.value) == message
