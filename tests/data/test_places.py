@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import re
 import shutil
-import tempfile
 from pathlib import Path
 from typing import Any
 
@@ -14,8 +13,6 @@ import pandas as pd
 import pyproj
 import pytest
 import shapely
-from hypothesis import given, settings
-from hypothesis import strategies as st
 from support.place_roots import LAND, make_coords, write_csv, write_root, write_views
 
 from geoguesser.data.checks.findings import FINDING_KINDS, MAX_LISTED, Finding, Findings
@@ -428,33 +425,6 @@ def test_the_message_lists_eight_and_counts_all(count: int, more: str | None) ->
     assert lines[0] == f"The data break rules ({count} missing_view):"
     assert lines[1 : MAX_LISTED + 1] == [f"  missing_view: folder {at} lacks 0.jpg" for at in range(MAX_LISTED)]
     assert lines[MAX_LISTED + 1 : -1] == ([more] if more else [])
-
-
-DEFECTS = ("", "", "bad_row", "duplicate_id", "missing_images", "missing_view", "far_outside")
-
-
-@settings(max_examples=25, deadline=None)
-@given(defects=st.lists(st.sampled_from(DEFECTS), min_size=1, max_size=10))
-def test_skipping_leaves_out_the_bad_rows_alone(defects: list[str]) -> None:
-    """Whatever is wrong with whichever rows: the others stay, in order, and each kind is counted."""
-    with tempfile.TemporaryDirectory() as folder:
-        root = Path(folder)
-        rows: list[list[Any]] = [["first", 45, 16]]
-        write_views(root / "images/first", "first", 16)
-        for at, defect in enumerate(defects):
-            uuid = "first" if defect == "duplicate_id" else f"id{at}"
-            lat = {"bad_row": "x", "far_outside": -45}.get(defect, 45)
-            rows.append([uuid, lat, 14.5 + at / 10])
-            if defect != "missing_images":
-                write_views(root / "images" / uuid, uuid, 16)
-            if defect == "missing_view":
-                (root / "images" / uuid / "180.jpg").unlink()
-        write_csv(root / "data.csv", rows)
-        table, findings = read(root, **SKIP_ALL)
-        good = [at for at, defect in enumerate(defects) if not defect]
-        assert table["uuid"].tolist() == ["first", *(f"id{at}" for at in good)]
-        assert table["longitude"].tolist() == [16, *(14.5 + at / 10 for at in good)]
-        assert findings.count_skipped() == {kind: defects.count(kind) for kind in set(defects) if kind}
 
 
 # What roots may be

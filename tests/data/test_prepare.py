@@ -27,7 +27,7 @@ from geoguesser.data.sources.places import PlacesDataModule
 from geoguesser.data.sources.store import StoreDataModule
 from geoguesser.data.splits import ColumnSplit, FolderSplit, RandomSplit, StoredSplit
 from geoguesser.data.store import shards as packing
-from geoguesser.data.store.reader import Store, StoreViews, is_store
+from geoguesser.data.store.reader import Store, is_store
 from geoguesser.data.store.reader import count_place_bytes as place_bytes
 from geoguesser.errors import ConfigError, DataError, MissingFileError, StoreError
 from geoguesser.geo.region import country
@@ -620,22 +620,6 @@ def test_a_size_that_the_store_has_not_names_those_it_has(image: ImageSpec, stor
     message = rf"image must be a size .*: image\.size=24 image\.fit=crop, got .*Or .* image\.size={image.size}"
     with pytest.raises(ConfigError, match=message):
         stored(store, image=image)
-
-
-# Reading
-
-
-def test_views_of_a_store_are_gathered_across_shards(store: Path) -> None:
-    views = Store.open(store).views(SPEC)
-    assert isinstance(views, StoreViews)
-    rows = np.array([29, 0, 7, 8, 8, 15, 16])
-    whole = views.gather(np.arange(30))
-    assert torch.equal(views.gather(rows), whole[rows])
-    assert torch.equal(views.take(rows).gather(np.array([6, 0])), whole[[16, 29]])
-    assert not views.benefits_from_workers
-    got = views.gather(np.array([3]))
-    got += 1  # a batch is the caller's own
-    assert torch.equal(views.gather(np.array([3]))[0], whole[3])
 
 
 # Real disks that are full or cannot be written (they need a mount, so they are skipped where that is not allowed)

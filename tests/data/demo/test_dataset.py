@@ -117,21 +117,6 @@ def test_positions_lie_on_land_all_over_the_country(root: Path, land: SyntheticL
     assert spread[1] > 5.0  # of 5.9
 
 
-@pytest.mark.parametrize(
-    ("coords_deg", "seaward", "landward"),
-    [
-        ((43.735, 15.885), 225, 45),  # Sibenik
-        ((45.08, 13.64), 270, 90),  # Porec, west coast of Istria
-        ((42.645, 18.085), 225, 45),  # Dubrovnik
-    ],
-)
-def test_known_coasts(land: SyntheticLand, coords_deg: tuple[float, float], seaward: int, landward: int) -> None:
-    xy_m = land.region.to_metres(np.array([coords_deg]))[0]
-    there, back = land.compute_horizon(xy_m, np.array([float(seaward), float(landward)])).sea_km
-    assert there < 8.0
-    assert back > there
-
-
 def test_sea_agrees_with_the_polygons(land: SyntheticLand) -> None:
     """Rays that shapely finds clearly at sea, or clearly on land, are seen so (unless relief hides it)."""
     shores = [land.region.land_deg, *(read_country(code) for code in NEIGHBOUR_CODES)]
@@ -156,9 +141,10 @@ def test_sea_agrees_with_the_polygons(land: SyntheticLand) -> None:
 
 def project(land: SyntheticLand, shape: shapely.MultiPolygon) -> shapely.Geometry:
     near = shapely.intersection(shape, shapely.box(12.0, 41.5, 21.0, 47.5))
-    return shapely.buffer(
-        shapely.transform(near, lambda lon_lat: land.region.to_metres(lon_lat[:, ::-1])), 300.0
-    )  # Natural Earth's neighbours share borders to within a few metres after projection
+    projected = shapely.transform(near, lambda lon_lat: land.region.to_metres(lon_lat[:, ::-1]))
+
+    # Natural Earth's neighbours share borders to within a few metres after projection.
+    return shapely.buffer(projected, 300.0)
 
 
 def ray_to(xy_m: np.ndarray, bearing_deg: float, km: float) -> shapely.LineString:
@@ -176,11 +162,8 @@ def test_relief_depends_on_the_heading(land: SyntheticLand) -> None:
 
 
 def test_what_surrounds_a_place(land: SyntheticLand) -> None:
-    split, osijek, delnice, pazin = (
-        land.compute_surroundings(xy) for xy in land.region.to_metres(
-            np.array([(43.52, 16.45), (45.55, 18.69), (45.4, 14.8), (45.24, 13.94)])
-        )
-    )  # fmt: skip
+    coords = np.array([(43.52, 16.45), (45.55, 18.69), (45.4, 14.8), (45.24, 13.94)])
+    split, osijek, delnice, pazin = map(land.compute_surroundings, land.region.to_metres(coords))
     assert split.mediterranean > 0.8 > osijek.mediterranean + 0.7
     assert osijek.east > 0.9 > delnice.east + 0.8
     assert delnice.mountain > 0.5 > osijek.mountain + 0.4
@@ -248,10 +231,8 @@ def test_an_interrupted_run_leaves_nothing(tmp_path: Path) -> None:
     ("arguments", "message"),
     [
         ({"places": 0}, "data.places must be an integer from 1 to 1000000, got 0"),
-        ({"places": "many"}, "data.places .* got 'many'"),
         ({"seed": -1}, "data.demo_seed must be an integer from 0 up, got -1"),
         ({"px": 8}, "data.px must be an integer from 16 to 2048, got 8"),
-        ({"px": True}, "data.px .* got True"),
     ],
 )
 def test_errors_name_the_key(tmp_path: Path, arguments: dict[str, int], message: str) -> None:

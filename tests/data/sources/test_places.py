@@ -391,7 +391,7 @@ def damaged(tmp_path: Path) -> Path:
 def test_broken_images_are_refused_all_at_once(damaged: Path) -> None:
     data = make_data(damaged)
     data.read_table()  # decodes nothing
-    with pytest.raises(DataError, match=r"\(3 broken_image\)(\n.*)+data\.on_bad\.broken_image=skip") as caught:
+    with pytest.raises(DataError, match=r"\(3 broken_image\):(\n.*)+data\.on_bad\.broken_image=skip") as caught:
         data.read_views()
     for row, heading in ((0, 0), (7, 90), (39, 180)):
         assert f"{damaged}/images/{IDS[row]}/{heading}.jpg is not a complete image (" in str(caught.value)
