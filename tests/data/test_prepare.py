@@ -437,43 +437,31 @@ def test_two_at_once_are_refused(root: Path, store: Path) -> None:
     prepare_store(source([root]), [SPEC], store)
 
 
-def test_a_half_store_is_never_read(store: Path) -> None:
-    manifest = json.loads((store / "store.json").read_text())
-    shard = store / "views/px24-crop" / f"{manifest['images']['px24-crop']['shards'][1]}.bin"
-    whole = shard.read_bytes()
-    shard.write_bytes(whole[:-1])
-    size = 8 * place_bytes(24)
-    with pytest.raises(StoreError, match=rf"\.bin must have {size:,} bytes, got {size - 1}\. Prepare it again"):
-        Store.open(store)
-    shard.unlink()
-    with pytest.raises(StoreError, match=r"got 0\. Prepare it again"):
-        Store.open(store)
-    shard.write_bytes(whole)
-    table, facts = store / manifest["table"], store / manifest["facts"]
-    table.write_bytes(table.read_bytes()[:100])
-    with pytest.raises(StoreError, match=r"parquet must have .* bytes\. Prepare it again"):
-        Store.open(store)
-    with pytest.raises(StoreError, match=r"parquet cannot be read \(.*Its recorded splits are lost"):
-        Store(store, manifest).table()
-    facts.write_bytes(facts.read_bytes()[:-1])
-    with pytest.raises(StoreError, match=r"npz cannot be read \(.*Prepare it again"):
-        Store(store, manifest).digests()
-
-
-@pytest.mark.parametrize("broken", ["shard", "facts", "thumbnails"])
-def test_a_damaged_store_is_mended_by_preparing_again(broken: str, root: Path, store: Path) -> None:
+@pytest.mark.parametrize("damaged", ["shard", "facts", "thumbnails", "table"])
+def test_a_damaged_store_is_refused_and_mended_by_preparing_again(damaged: str, root: Path, store: Path) -> None:
     before = files(store)
     manifest = json.loads((store / "store.json").read_text())
     shard = manifest["images"]["px24-crop"]["shards"][2]
-    name = manifest[broken] if broken != "shard" else f"views/px24-crop/{shard}.bin"
+    name = f"views/px24-crop/{shard}.bin" if damaged == "shard" else manifest[damaged]
     (store / name).write_bytes(before[name][:-3])
-    with pytest.raises(StoreError, match="Prepare it again"):
+    with pytest.raises(StoreError, match=rf"{name} must have {len(before[name]):,} bytes.*Prepare it again"):
         Store.open(store)
+    if damaged == "table":
+        with pytest.raises(StoreError, match=r"parquet cannot be read \(.*Its recorded splits are lost"):
+            prepare_store(source([root]), [SPEC], store)
+        return
+    if damaged == "facts":
+        with pytest.raises(StoreError, match=r"npz cannot be read \(.*Prepare it again"):
+            Store(store, manifest).digests()
+
     prepared = prepare_store(source([root]), [SPEC], store)
-    assert prepared.num_reused == (22 if broken == "shard" else 30)
+    assert prepared.num_reused == (22 if damaged == "shard" else 30)
     Store.open(store)
     del before["store.json"]
     check_same_store(store, before)
+    (store / name).unlink()
+    with pytest.raises(StoreError, match=rf"{name} must have"):
+        Store.open(store)
 
 
 def test_a_folder_of_other_things_is_no_place_for_a_store(root: Path, tmp_path: Path) -> None:

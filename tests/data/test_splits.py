@@ -261,12 +261,7 @@ def test_none_are_held_out_where_either_part_would_be_small() -> None:
 @pytest.mark.parametrize(
     ("kind", "key", "rule", "values"),
     [
-        (
-            RandomSplit,
-            "shares",
-            "three numbers that sum to 1",
-            [[0.8, 0.2], [0.25] * 4, [0.8, 0.1, 0.2], 0.8, None],
-        ),
+        (RandomSplit, "shares", "three numbers that sum to 1", [[0.8, 0.2], [0.8, 0.1, 0.2], 0.8, None]),
         (RandomSplit, "shares", "a number above 0 to 1", [[80, 10, 10], [0.9, 0.1, 0.0], [0.8, "0.1", 0.1]]),
         (RandomSplit, "seed", "an integer from 0 up", [-1, 1.5, True, "0", None]),
         (ColumnSplit, "val_share", "a number from 0 to 0.9", [-0.1, 0.95, True, "0.1", float("nan")]),

@@ -14,7 +14,7 @@ from support.pictures import encode_image, make_picture
 
 from geoguesser.data import views as views_module
 from geoguesser.data.checks import inspection as module
-from geoguesser.data.checks.image_stats import BROKEN, MISSING, OK, PLACEHOLDER, ImageStats
+from geoguesser.data.checks.image_stats import BROKEN, MISSING, OK, PLACEHOLDER
 from geoguesser.data.checks.inspection import inspect_in_order, inspect_place
 from geoguesser.data.checks.picture_hash import compute_hash_distance, compute_picture_hash
 from geoguesser.data.images import MODES, ImageSpec
@@ -215,15 +215,3 @@ def test_places_come_in_order_and_few_are_in_flight(tmp_path: Path, monkeypatch:
     next(stopped)
     stopped.close()  # whoever stops early waits for what is in flight alone
     assert begun[0] < 60 + 25
-
-
-def test_facts_are_taken_and_put_by_row(tmp_path: Path) -> None:
-    stats = ImageStats.empty(3)
-    result = inspect_place(put(tmp_path / "a"), [SPEC])
-    stats.put(1, result)
-    some = stats.take(np.array([1, 0]))
-    assert len(some) == 2
-    np.testing.assert_array_equal(some.views[0], result.views)
-    np.testing.assert_array_equal(some.thumbnails[0], result.thumbnails[0])
-    assert not some.sums[1].any()
-    assert ImageStats.empty(2, thumbnail=0).thumbnails.nbytes == 0
