@@ -89,9 +89,8 @@ def test_all_is_the_same_with_and_without(
         assert data.pixel_stats() == plain.pixel_stats()
         assert data.audit() == plain.audit()
         for field in fields(ImageStats):
-            np.testing.assert_array_equal(
-                getattr(data.image_stats, field.name), getattr(plain.image_stats, field.name)
-            )
+            stats = (getattr(one.image_stats, field.name) for one in (data, plain))
+            np.testing.assert_array_equal(*stats)
         np.testing.assert_array_equal(data.thumbnails, plain.thumbnails)
         rows = np.arange(len(plain.table))
         assert torch.equal(data.views.gather(rows), plain.views.gather(rows))
@@ -194,9 +193,7 @@ def test_lazy_views_are_read_once_and_only_those_taken(root: Path, tmp_path: Pat
 
 
 @pytest.mark.parametrize("memory_gib", [1.0, 0.0])
-def test_a_file_that_goes_or_breaks_before_it_is_read_is_named(
-    root: Path, tmp_path: Path, memory_gib: float
-) -> None:
+def test_a_file_that_breaks_before_it_is_read_is_named(root: Path, tmp_path: Path, memory_gib: float) -> None:
     cache = Cache(tmp_path / "cache", limit_gib=1)
     known(root, cache)
     views = [known(root, cache, memory_gib=memory_gib).views for _ in range(2)]

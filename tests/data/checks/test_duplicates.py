@@ -130,18 +130,6 @@ def test_three_views_must_look_alike(bits: int, views: int, same: bool) -> None:
     assert find_duplicates(make_table(2), np.array([BASE, moved(10)]), stats, findings).dropped[1] == same
 
 
-def test_a_chain_of_look_alikes_does_not_become_one_place() -> None:
-    """Each is like its neighbours, 8 bits apart, and unlike all others: every second one stays."""
-    stats, findings = make_stats(6), Findings()
-    for at in range(1, 6):
-        stats.views["hash"][at] = stats.views["hash"][at - 1]
-        stats.views["hash"][at, :, 0] ^= np.uint64(0xFF << (8 * at))
-    coords = np.array([moved(5.0 * at) for at in range(6)])
-    result = find_duplicates(make_table(6), coords, stats, findings)
-    assert result.dropped.tolist() == [False, True, False, True, False, True]
-    assert [(one.row, one.earlier) for one in result.matches] == [(1, 0), (3, 2), (5, 4)]
-
-
 def test_the_same_coordinates_are_noted_and_stay_together() -> None:
     findings = Findings()
     coords = far(5)
