@@ -104,17 +104,13 @@ def test_other_seeds_and_other_views_are_changed_in_other_ways() -> None:
     assert all_different(runs.flatten(0, 2).flatten(1))
 
 
-@pytest.mark.parametrize("value", [0, 255])
-def test_values_stay_in_range(value: int) -> None:
+def test_values_stay_in_range() -> None:
     """Brighter than white is white, not black again."""
-    images = flat((value, value, value))
-    changed = Augment(brightness=0.9, contrast=0.9, saturation=0.9)(images, 0)
-    if value == 0:
-        assert not changed.any()
-    else:
-        share_white = (changed == 255).float().mean()
-        assert 0.3 < share_white < 0.7  # brighter ones are cut off, darker ones are not
-        assert changed.min() >= math.floor(255 * 0.1)
+    augment = Augment(brightness=0.9, contrast=0.9, saturation=0.9)
+    assert not augment(flat((0, 0, 0)), 0).any()
+    white = augment(flat((255, 255, 255)), 0)
+    assert 0.3 < (white == 255).float().mean() < 0.7  # brighter ones are cut off, darker ones are not
+    assert white.min() >= math.floor(255 * 0.1)
 
 
 def test_left_stays_left_and_up_stays_up() -> None:

@@ -161,7 +161,6 @@ NO_IMAGE = {
     "cut PNG": encode_image(scene(30, 30), "PNG")[:-300],
     "cut WebP": encode_image(scene(30, 30), "WEBP")[:-30],
     "PNG mark alone": encode_image(scene(30, 30), "PNG")[:8],
-    "truncated": jpeg(scene(60, 80))[:-200],
     "zeros": bytes(1000),
     "mark alone": b"\xff\xd8\xff",
 }

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import time
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -58,9 +59,7 @@ def test_entries_are_read_back_with_their_values(tmp_path: Path) -> None:
         *((".json", content) for content in (b"[1]", b'{"of": {"a": 1', b'{"of": {"a": 2}, "bytes": 7}')),
     ],
 )
-def test_a_damaged_entry_is_none_with_a_warning(
-    suffix: str, content: bytes, tmp_path: Path, caplog: pytest.LogCaptureFixture
-) -> None:
+def test_a_damaged_entry_is_none_with_a_warning(suffix: str, content: bytes, tmp_path: Path, caplog: Any) -> None:
     entry = Cache(tmp_path, limit_gib=1).entry("features", {"a": 1})
     put(entry, b"payload")
     entry.file.with_suffix(suffix).write_bytes(content)
@@ -72,7 +71,7 @@ def test_a_damaged_entry_is_none_with_a_warning(
     assert bytes(read[0]) == b"anew"
 
 
-def test_a_payload_without_its_json_is_none(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_a_payload_without_its_json_is_none(tmp_path: Path, caplog: Any) -> None:
     entry = Cache(tmp_path, limit_gib=1).entry("features", {"a": 1})
     put(entry, b"payload")
     entry.about.unlink()
@@ -83,7 +82,7 @@ def test_a_payload_without_its_json_is_none(tmp_path: Path, caplog: pytest.LogCa
     assert caplog.text == ""
 
 
-def test_the_least_recently_used_make_room(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_the_least_recently_used_make_room(tmp_path: Path, caplog: Any) -> None:
     cache = Cache(tmp_path, limit_gib=10_000 / GIB)
     entries = [cache.entry(module.KINDS[at % 2], {"at": at}) for at in range(4)]
     for at, entry in enumerate(entries):

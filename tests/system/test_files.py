@@ -88,9 +88,7 @@ def test_json_refuses_numbers_that_it_lacks(target: Path, value: float):
 
 
 @pytest.mark.parametrize("kind", ["link", "dangling link", "file"])
-def test_a_file_or_link_under_a_temporary_name_stays_as_it_is(
-    target: Path, monkeypatch: pytest.MonkeyPatch, kind: str
-):
+def test_a_file_under_a_temporary_name_stays(target: Path, monkeypatch: pytest.MonkeyPatch, kind: str):
     tokens = iter(["0" * 16, "0" * 16, "1" * 16])
     monkeypatch.setattr(files.secrets, "token_hex", lambda _: next(tokens))
     victim, placed = target.with_name("victim"), target.with_name(f".file.txt.{'0' * 16}.part")
