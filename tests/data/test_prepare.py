@@ -87,14 +87,12 @@ def store(root: Path, tmp_path: Path) -> Path:
 # What a store holds
 
 
-def test_a_store_serves_what_the_files_serve(root: Path, store: Path) -> None:
-    """The same table, splits, mask, thumbnails, batches and fingerprint, from JPEG files and from the store."""
-    fresh, ready = source([root], batch_size=4), stored(store)
+def check_same_data(fresh: PlacesDataModule, ready: StoreDataModule) -> None:
+    """Checks table, mask, thumbnails, statistics, fingerprint and batches of files and of a store."""
     for data in (fresh, ready):
         data.read_views()
-    assert ready.table["uuid"].tolist() == fresh.table["uuid"].tolist() == IDS
-    assert ready.table["split"].tolist() == fresh.table["split"].tolist()
-    assert ready.table["town"].tolist() == fresh.table["town"].tolist()
+    for column in ("uuid", "split"):
+        assert ready.table[column].tolist() == fresh.table[column].tolist()
     np.testing.assert_array_equal(ready.coords_deg, fresh.coords_deg)
     assert torch.equal(ready.mask, fresh.mask)
     np.testing.assert_array_equal(ready.thumbnails, fresh.thumbnails)
@@ -103,6 +101,13 @@ def test_a_store_serves_what_the_files_serve(root: Path, store: Path) -> None:
     for name in ("train", "val", "test", "all"):
         for here, there in zip(ready.loader(name, shuffle=True), fresh.loader(name, shuffle=True), strict=True):
             assert all(torch.equal(*pair) for pair in zip(here, there, strict=True))
+
+
+def test_a_store_serves_what_the_files_serve(root: Path, store: Path) -> None:
+    fresh, ready = source([root], batch_size=4), stored(store)
+    check_same_data(fresh, ready)
+    assert ready.table["uuid"].tolist() == IDS
+    assert ready.table["town"].tolist() == fresh.table["town"].tolist()
 
 
 def test_shards_are_bare_bytes_that_anybody_can_map(root: Path, store: Path) -> None:
@@ -247,19 +252,16 @@ def test_what_is_skipped_is_left_out_and_the_rest_is_in(planted: list[Path], tmp
     good = [f"g{at}" for at in range(20)]
     assert prepared.table["uuid"].tolist() == [*good, "mode", "turned", "long", "pano1", "spot", "again", "more"]
     assert prepared.mask.all()
+    fresh = source(planted, on_bad=dict.fromkeys(MISTAKES, "skip"), batch_size=4)
     ready = stored(tmp_path / "store")
-    ready.read_views()
-    assert ready.table["uuid"].tolist() == prepared.table["uuid"].tolist()
+    check_same_data(fresh, ready)
+    check_planted(fresh.findings.to_table())
     for row, one in enumerate(ready.table["uuid"]):  # rows, shards and slots agree in spite of what is left out
         folder = planted[1 if one == "more" else 0] / "images" / one
         expected = np.stack([SPEC.read(folder / f"{heading}.jpg") for heading in (0, 90, 180, 270)])
         np.testing.assert_array_equal(ready.views.gather(np.array([row]))[0], expected)
     splits = dict(zip(ready.table["uuid"], ready.table["split"], strict=True))
     assert splits["spot"] == splits["g5"]  # the same coordinates, the same side
-    fresh = source(planted, on_bad=dict.fromkeys(MISTAKES, "skip"))
-    fresh.read_views()
-    check_planted(fresh.findings.to_table())
-    assert fresh.table["uuid"].tolist() == prepared.table["uuid"].tolist()
 
 
 def test_masked_views_stay_out_and_their_places_in(planted: list[Path], tmp_path: Path) -> None:
@@ -273,14 +275,7 @@ def test_masked_views_stay_out_and_their_places_in(planted: list[Path], tmp_path
     for name, heading in masked.items():
         assert prepared.mask[names.index(name)].tolist() == [at != heading for at in range(4)]
     assert (~prepared.mask).sum() == 5
-    fresh, ready = source(planted, **options), stored(tmp_path / "store")
-    for one in (fresh, ready):
-        one.read_views()
-    assert torch.equal(fresh.mask, ready.mask)
-    assert fresh.fingerprint() == ready.fingerprint()
-    np.testing.assert_allclose(fresh.pixel_stats(), ready.pixel_stats(), rtol=1e-12)
-    batch = next(iter(ready.loader("all")))
-    assert torch.equal(batch.mask, ready.mask[batch.index])
+    check_same_data(source(planted, **options, batch_size=4), stored(tmp_path / "store"))
 
 
 # Again: what is new comes in, and nobody moves

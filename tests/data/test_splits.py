@@ -133,14 +133,12 @@ WORDS = ["train", "Training", " TRAIN ", "val", "valid", "Validation", "test", "
 MEANT = ["train", "train", "train", "val", "val", "val", "test", "test"]
 
 
-@pytest.mark.parametrize("column", ["split", "part"])
-def test_a_column_is_taken_at_its_word(column: str) -> None:
-    table = make_table(MANY[:8], **{column: WORDS})
-    assert ColumnSplit(column=column).assign(table).tolist() == MEANT
-
-
-def test_folders_are_taken_at_their_word() -> None:
-    assert FolderSplit().assign(make_table(MANY[:8], folder_split=MEANT)).tolist() == MEANT
+@pytest.mark.parametrize(
+    ("split", "column"),
+    [(ColumnSplit(), "split"), (ColumnSplit(column="part"), "part"), (FolderSplit(), "folder_split")],
+)
+def test_columns_and_folders_are_taken_at_their_word(split: Split, column: str) -> None:
+    assert split.assign(make_table(MANY[:8], **{column: WORDS})).tolist() == MEANT
 
 
 def test_a_missing_column() -> None:

@@ -1,4 +1,4 @@
-"""Findings of an earlier run: the same as looking anew in all that follows, and never of other files."""
+"""Loading of views: pixels by row, broken views, and findings of an earlier run, the same as anew."""
 
 from __future__ import annotations
 
@@ -13,14 +13,15 @@ import numpy as np
 import pytest
 import simplejpeg
 import torch
+from PIL import Image
 from support.place_roots import make_places_data, write_root
 
 from geoguesser.data import view_loading as module
-from geoguesser.data.checks.image_stats import ImageStats
+from geoguesser.data.checks.image_stats import BROKEN, MISSING, ImageStats
 from geoguesser.data.images import ImageSpec
 from geoguesser.data.place_files import PlaceFiles
 from geoguesser.data.sources.places import PlacesDataModule
-from geoguesser.data.view_loading import LazyViews, LoadedViews, load_known_views
+from geoguesser.data.view_loading import LazyViews, LoadedViews, load_known_views, load_views
 from geoguesser.data.views import FileViews, MemoryViews
 from geoguesser.errors import DataError
 from geoguesser.system.disk_cache import Cache
@@ -61,6 +62,49 @@ def decoded(monkeypatch: pytest.MonkeyPatch) -> list[int]:
 
     monkeypatch.setattr(module, "inspect_in_order", counted)
     return counts
+
+
+@pytest.mark.parametrize(("memory_gib", "kind"), [(1.0, MemoryViews), (0.0, FileViews)])
+def test_broken_views_are_found_and_the_others_kept_by_row(memory_gib: float, kind: type, root: Path) -> None:
+    places = [PlaceFiles(str(root / "images" / one)) for one in IDS]
+    places[7] = PlaceFiles(places[7].folder, ("0.jpg", None, None, "270.jpg"))
+    loaded = load_views(places, SPEC, memory_gib=memory_gib)
+    assert type(loaded.views) is kind
+    assert [(row, heading, one.where) for row, heading, one in loaded.findings if one.kind == "broken_image"] == [
+        (at, at, places[at].path(at)) for at in range(3)
+    ]
+    states = loaded.stats.views["state"]
+    assert np.argwhere(states == BROKEN).tolist() == [[0, 0], [1, 1], [2, 2]]
+    assert np.argwhere(states == MISSING).tolist() == [[7, 1], [7, 2]]
+
+    rows = np.array([7, 0, 29, 1, 3, 3, 2])
+    pixels = loaded.views.gather(rows)
+    assert (pixels.shape, pixels.dtype) == ((7, 4, 3, PX, PX), torch.uint8)
+    for row, views in zip(rows, pixels.numpy(), strict=True):
+        for heading, view in enumerate(views):
+            if states[row, heading] in (BROKEN, MISSING):
+                assert not view.any()
+                assert not loaded.stats.thumbnails[row, heading].any()
+                continue
+
+            # The files are of that size, so there is nothing to resize.
+            shown = np.asarray(Image.open(places[row].path(heading))).transpose(2, 0, 1)
+            np.testing.assert_allclose(view.astype(int), shown.astype(int), atol=2)
+            assert loaded.stats.thumbnails[row, heading].any()
+    assert torch.equal(loaded.views.take(rows).gather(np.array([4, 1])), pixels[[4, 1]])
+
+
+def test_the_limit_of_memory_is_that_of_all_views(root: Path) -> None:
+    places = [PlaceFiles(str(root / "images" / one)) for one in IDS[6:]]
+    gib = len(places) * 4 * 3 * PX**2 / 2**30
+    assert isinstance(load_views(places, SPEC, memory_gib=gib).views, MemoryViews)
+    assert isinstance(load_views(places, SPEC, memory_gib=gib * 0.999).views, FileViews)
+
+
+def test_no_places_are_no_views() -> None:
+    loaded = load_views([], SPEC, memory_gib=1.0)
+    assert loaded.stats.thumbnails.shape == (0, 4, 3, 8, 8)
+    assert loaded.findings == []
 
 
 def make_data(root: Path, cache: Cache | None, **options: Any) -> PlacesDataModule:
