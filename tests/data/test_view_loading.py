@@ -156,9 +156,7 @@ def later(file: Path) -> None:
     os.utime(file, ns=(stat.st_atime_ns, stat.st_mtime_ns + 1_000_000))
 
 
-@pytest.mark.parametrize(
-    "change", ["time", "bytes", "byte and time back", "name", "size of views", "rules", "decoder"]
-)
+@pytest.mark.parametrize("change", ["time", "byte and time back", "name", "size of views", "rules", "decoder"])
 def test_any_change_is_a_miss(change: str, root: Path, cache: Cache, monkeypatch: pytest.MonkeyPatch) -> None:
     assert known(root, cache).decoded
     assert not known(root, cache).decoded
@@ -166,8 +164,6 @@ def test_any_change_is_a_miss(change: str, root: Path, cache: Cache, monkeypatch
     image = SPEC
     if change == "time":
         later(file)
-    elif change == "bytes":
-        file.write_bytes(file.read_bytes() + b"\0")
     elif change == "byte and time back":  # what a careless copy would not show: ctime does
         stat, data = file.stat(), bytearray(file.read_bytes())
         data[len(data) // 2] ^= 1

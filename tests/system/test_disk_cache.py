@@ -119,6 +119,14 @@ def test_only_parts_that_nobody_writes_any_more_are_removed(tmp_path: Path) -> N
     assert names(tmp_path) == ["new-1.part", "new.bin"]
 
 
+def test_giving_up_is_reported_once(tmp_path: Path, caplog: Any) -> None:
+    cache = Cache(tmp_path, limit_gib=1)
+    for _ in range(2):
+        cache.give_up(OSError("Read-only file system"))
+    assert not cache.usable
+    assert caplog.text.count("nothing is kept for later runs") == 1
+
+
 def test_reserving_without_fallocate(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delattr(os, "posix_fallocate", raising=False)
     allocate_file(tmp_path / "file", 2**20 + 3)

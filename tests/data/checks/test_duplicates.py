@@ -65,8 +65,9 @@ def test_the_same_panorama(column: str) -> None:
     ids = ["a", "b", "", " a ", "nan", None, "", "NaN", "null"]
     others = ["", "", "", "", "None", "null", "b", "", ""]
     table = make_table(9, **{column: ids, "pano_id" if column != "pano_id" else "panoId": others})
-    findings = Findings()
-    result = find_duplicates(table, far(9), make_stats(9), findings)
+    findings, coords = Findings(), far(9)
+    coords[3] = coords[0]  # of a place that is dropped already
+    result = find_duplicates(table, coords, make_stats(9), findings)
     assert np.flatnonzero(result.dropped).tolist() == [3, 6]
     assert found(findings) == [
         ("duplicate_panorama", "data.csv row 5", "(p3) has the panorama id of p0"),
@@ -128,6 +129,20 @@ def test_three_views_must_look_alike(bits: int, views: int, same: bool) -> None:
     flips = np.uint64(sum(1 << (5 * at) for at in range(bits)))
     stats.views["hash"][1, :views, 0] ^= flips
     assert find_duplicates(make_table(2), np.array([BASE, moved(10)]), stats, findings).dropped[1] == same
+
+
+def test_a_chain_of_duplicates_does_not_become_one_place() -> None:
+    """Each is like its neighbours, and unlike all others: every second one stays."""
+    looks, images = make_stats(6), make_stats(6)
+    for at in range(1, 6):
+        looks.views["hash"][at] = looks.views["hash"][at - 1]
+        looks.views["hash"][at, :, 0] ^= np.uint64(0xFF << (8 * at))
+        images.views["digest"][at, 0] = images.views["digest"][at - 1, 3]
+    coords = np.array([moved(5.0 * at) for at in range(6)])
+    for stats in (looks, images):
+        result = find_duplicates(make_table(6), coords, stats, Findings())
+        assert result.dropped.tolist() == [False, True, False, True, False, True]
+        assert [(one.row, one.earlier) for one in result.matches] == [(1, 0), (3, 2), (5, 4)]
 
 
 def test_the_same_coordinates_are_noted_and_stay_together() -> None:

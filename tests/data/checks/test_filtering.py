@@ -64,9 +64,8 @@ def test_curiosities_are_left_out_where_that_is_asked() -> None:
     table, facts, _ = case([[OK] * 4] * 3)
     found = [(1, 2, Finding("odd_aspect", "1/180.jpg", "is long"))]
     for mask, expected in ((True, [False] * 3), (False, [False, True, False])):
-        used, dropped = filter_views(
-            table, facts, found, Findings({"odd_aspect": "skip"}), allow_missing_views=mask, max_size=24
-        )
+        skip = Findings({"odd_aspect": "skip"})
+        used, dropped = filter_views(table, facts, found, skip, allow_missing_views=mask, max_size=24)
         assert not used[1, 2]
         assert used.sum() == 11
         assert dropped.tolist() == expected
