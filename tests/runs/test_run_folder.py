@@ -52,13 +52,9 @@ def test_a_run_named_twice_is_read_once(sweep: Path):
 
 
 def test_names_have_no_more_folders_than_necessary(tmp_path: Path):
-    for parent in ("alice/x", "alice/y", "2026-11-25"):
-        write_run(tmp_path / parent / ("09-00-00" if parent[0] == "2" else "run"), PLACES, ERRORS)
-    words = [
-        str(tmp_path / "alice/x/run"),
-        str(tmp_path / "alice/y/run"),
-        str(tmp_path / "2026-11-25" / "09-00-00"),
-    ]
+    words = [str(tmp_path / name) for name in ("alice/x/run", "alice/y/run", "2026-11-25/09-00-00")]
+    for word in words:
+        write_run(Path(word), PLACES, ERRORS)
     runs, _ = read_runs(words, read_config)
     assert list_names(runs) == ["x/run", "y/run", "2026-11-25/09-00-00"]
     assert list_names(read_runs(words[:1], read_config)[0]) == ["run"]
