@@ -9,6 +9,7 @@ import geopandas
 import pytest
 import shapely
 from shapely.geometry import LineString, MultiPolygon, Point, Polygon, box
+from support.vector_files import write_layer
 
 from geoguesser.errors import ConfigError, MissingFileError, RegionError
 from geoguesser.geo.boundaries import (
@@ -21,11 +22,6 @@ from geoguesser.geo.boundaries import (
 )
 
 SQUARE = box(15.0, 45.0, 16.0, 46.0)
-
-
-def write(path: Path, *geometries: shapely.Geometry | None, crs: object = 4326) -> Path:
-    geopandas.GeoDataFrame(geometry=list(geometries), crs=crs).to_file(path)
-    return path
 
 
 def to_crs(shape: shapely.Geometry, crs: int) -> shapely.Geometry:
@@ -127,7 +123,7 @@ def test_a_code_without_near_ones_is_refused(wrong: object) -> None:
 def test_each_kind_of_file_gives_its_polygons(tmp_path: Path, name: str) -> None:
     island = box(17.0, 43.0, 17.5, 43.2)
     hole = Polygon(SQUARE.exterior, [box(15.4, 45.4, 15.6, 45.6).exterior])
-    land = read_boundary_file(write(tmp_path / name, hole, island))
+    land = read_boundary_file(write_layer(tmp_path / name, [hole, island]))
     assert isinstance(land, MultiPolygon)
     assert land.equals(shapely.union(hole, island))
 
@@ -141,13 +137,13 @@ def test_a_file_in_another_crs_is_turned_into_degrees(
     tmp_path: Path, name: str, crs: int, square: Polygon
 ) -> None:
     drawn = to_crs(shapely.segmentize(square, 0.01), crs)
-    land = read_boundary_file(write(tmp_path / name, drawn, crs=crs))
+    land = read_boundary_file(write_layer(tmp_path / name, [drawn], crs=crs))
     assert shapely.hausdorff_distance(land, square) < 1e-8  # a millimetre
 
 
 @pytest.mark.filterwarnings("ignore:'crs' was not provided")
 def test_a_file_without_a_crs_is_taken_for_degrees(tmp_path: Path) -> None:
-    assert read_boundary_file(write(tmp_path / "land.shp", SQUARE, crs=None)).equals(SQUARE)
+    assert read_boundary_file(write_layer(tmp_path / "land.shp", [SQUARE], crs=None)).equals(SQUARE)
 
 
 @pytest.mark.filterwarnings("ignore:'crs' was not provided")
@@ -164,19 +160,19 @@ def test_a_file_without_a_crs_is_taken_for_degrees(tmp_path: Path) -> None:
 def test_coordinates_that_are_no_degrees_are_refused(
     tmp_path: Path, bounds: tuple, crs: object, rule: str
 ) -> None:
-    assert re.search(rule, message_of(write(tmp_path / "land.shp", box(*bounds), crs=crs)))
+    assert re.search(rule, message_of(write_layer(tmp_path / "land.shp", [box(*bounds)], crs=crs)))
 
 
 def test_a_polygon_across_the_date_line_in_a_projected_crs_is_refused(tmp_path: Path) -> None:
     # Its ring would leap from 179.9 to -179.9 and cover the world.
     across = to_crs(Point(180.0, -17.0), 3832).buffer(50_000)
-    message = message_of(write(tmp_path / "fiji.gpkg", across, crs=3832))
+    message = message_of(write_layer(tmp_path / "fiji.gpkg", [across], crs=3832))
     assert "must not cross the date line in a projected CRS (WGS 84 / PDC Mercator)" in message
 
 
 def test_polygons_on_both_sides_of_the_date_line_are_taken(tmp_path: Path) -> None:
     west, east = (to_crs(Point(lon, -17.0), 3832).buffer(50_000) for lon in (179.0, -179.0))
-    land = read_boundary_file(write(tmp_path / "fiji.gpkg", MultiPolygon([west, east]), crs=3832))
+    land = read_boundary_file(write_layer(tmp_path / "fiji.gpkg", [MultiPolygon([west, east])], crs=3832))
     assert [part.bounds[2] - part.bounds[0] < 1 for part in land.geoms] == [True, True]
 
 
@@ -184,7 +180,7 @@ def test_polygons_on_both_sides_of_the_date_line_are_taken(tmp_path: Path) -> No
 def test_a_bow_tie_is_made_valid(tmp_path: Path, name: str) -> None:
     bow_tie = Polygon([(15, 45), (16, 46), (16, 45), (15, 46)])
     assert not bow_tie.is_valid
-    land = read_boundary_file(write(tmp_path / name, bow_tie))
+    land = read_boundary_file(write_layer(tmp_path / name, [bow_tie]))
     assert land.is_valid
     assert land.area == pytest.approx(0.5)  # two triangles of a quarter each
     assert land.contains(Point(15.1, 45.5))
@@ -192,12 +188,12 @@ def test_a_bow_tie_is_made_valid(tmp_path: Path, name: str) -> None:
 
 
 def test_overlapping_polygons_are_joined(tmp_path: Path) -> None:
-    land = read_boundary_file(write(tmp_path / "land.gpkg", SQUARE, box(15.5, 45.0, 16.5, 46.0)))
+    land = read_boundary_file(write_layer(tmp_path / "land.gpkg", [SQUARE, box(15.5, 45.0, 16.5, 46.0)]))
     assert land.area == pytest.approx(1.5)
 
 
 def test_lines_and_points_beside_polygons_are_left_out(tmp_path: Path) -> None:
-    path = write(tmp_path / "land.geojson", SQUARE, LineString([(0, 0), (1, 1)]), Point(3, 3), None)
+    path = write_layer(tmp_path / "land.geojson", [SQUARE, LineString([(0, 0), (1, 1)]), Point(3, 3), None])
     assert read_boundary_file(path).equals(SQUARE)
 
 
@@ -211,7 +207,7 @@ def test_lines_and_points_beside_polygons_are_left_out(tmp_path: Path) -> None:
     ],
 )
 def test_a_file_without_polygons_is_refused(tmp_path: Path, geometries: list, what: str) -> None:
-    assert what in message_of(write(tmp_path / "land.geojson", *geometries))
+    assert what in message_of(write_layer(tmp_path / "land.geojson", geometries))
 
 
 def test_a_missing_file_is_named(tmp_path: Path) -> None:
@@ -220,23 +216,22 @@ def test_a_missing_file_is_named(tmp_path: Path) -> None:
         read_boundary_file(path)
 
 
-@pytest.mark.parametrize("content", ["hello", "", '{"type": "FeatureCollection", "features": ['])
-def test_files_of_other_kinds_are_refused(tmp_path: Path, content: str) -> None:
-    path = tmp_path / "land.geojson"
-    path.write_text(content)
-    message = message_of(path)
-    assert "cannot be read as GeoJSON, GeoPackage or Shapefile (" in message
-    assert "\n" not in message
-
-
-def test_a_table_without_geometry_is_refused(tmp_path: Path) -> None:
-    path = tmp_path / "places.csv"
-    path.write_text("id,latitude\na,45\n")
-    assert "holds no geometry" in message_of(path)
+@pytest.mark.parametrize(
+    ("name", "content", "rule"),
+    [
+        ("land.geojson", "hello", "cannot be read as GeoJSON, GeoPackage or Shapefile"),
+        ("land.geojson", "", "cannot be read as GeoJSON, GeoPackage or Shapefile"),
+        ("land.geojson", '{"type": "FeatureCollection", "features": [', "cannot be read as GeoJSON"),
+        ("places.csv", "id,latitude\na,45\n", "holds no geometry"),
+    ],
+)
+def test_files_of_other_kinds_are_refused(tmp_path: Path, name: str, content: str, rule: str) -> None:
+    (tmp_path / name).write_text(content)
+    assert rule in message_of(tmp_path / name)
 
 
 def test_a_shapefile_without_its_index_is_refused(tmp_path: Path) -> None:
-    path = write(tmp_path / "land.shp", SQUARE)
+    path = write_layer(tmp_path / "land.shp", [SQUARE])
     (tmp_path / "land.shx").unlink()
     assert "a Shapefile needs its .shx and .dbf beside it." in message_of(path)
 

@@ -9,7 +9,6 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.optimize import minimize
 
-from geoguesser.geo import median
 from geoguesser.geo.distance import EARTH_RADIUS_KM, chord_to_km, from_unit, haversine_km, to_unit
 from geoguesser.geo.median import fixed_step_median, spherical_median
 
@@ -129,17 +128,6 @@ def test_many_points_are_all_weighed(count: int, sharp: float, candidates: int) 
     for weight, place in zip(weights, median_deg(weights, points, candidates=candidates), strict=True):
         best = least_km(weight, points, [points[weight.argmax()], place])
         assert expected_km(weight, points, place) <= best + 1e-3
-
-
-@pytest.mark.parametrize("count", [60, 1000])
-def test_few_steps_are_enough_for_every_row(count: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Among many rows some medians lie next to a given point, where plain methods crawl."""
-    random = np.random.default_rng(count)
-    points = random.uniform((42.4, 13.5), (46.5, 19.4), (count, 2))
-    weights = np.exp(3.0 * random.normal(size=(400, count)))
-    converged = median_deg(weights, points)
-    monkeypatch.setattr(median, "MAX_STEPS", 8)
-    assert haversine_km(median_deg(weights, points), converged).max() < 1e-3
 
 
 @pytest.mark.parametrize("count", [2, 3, 60, 400])

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from geoguesser.geo.cells.base import Cells
+from geoguesser.geo.cells.base import BoxCells, Cells, to_chart
 
 
 def list_ids(cells: Cells) -> np.ndarray:
@@ -19,3 +19,12 @@ def find_covering(boxes: np.ndarray, chart: np.ndarray) -> np.ndarray:
     x, y = chart[:, :1], chart[:, 1:]
     west, south, east, north = boxes.T
     return (west <= x) & (x < east) & (south <= y) & ((y < north) | ((north == 1.0) & (y == 1.0)))
+
+
+def check_tiling(cells: BoxCells, points: np.ndarray) -> np.ndarray:
+    """Checks that each point lies in one box and is located there, and returns the areas (count,) in the chart."""
+    boxes = cells.boxes(list_ids(cells))
+    covers = find_covering(boxes, to_chart(points) if cells.sphere else points)
+    assert (covers.sum(axis=1) == 1).all()
+    np.testing.assert_array_equal(cells.locate(points), covers.argmax(axis=1))
+    return (boxes[:, 2] - boxes[:, 0]) * (boxes[:, 3] - boxes[:, 1])

@@ -6,9 +6,8 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from support.cell_boxes import find_covering, list_ids
+from support.cell_boxes import check_tiling, list_ids
 
-from geoguesser.geo.cells.base import to_chart
 from geoguesser.geo.cells.overlay import SLIVER, make_band_raster, make_square_raster, overlay
 from geoguesser.geo.cells.square import BandCells, SquareCells
 from geoguesser.geo.distance import EARTH_RADIUS_KM, from_unit, to_unit
@@ -20,26 +19,11 @@ def test_two_rasters_by_hand() -> None:
     coarse = make_square_raster(SquareCells(0.0, 0.0, 6.0, 2, 1))
     fine = make_square_raster(SquareCells(-1.0, -1.0, 5.0, 3, 2))
     pieces = overlay([coarse, fine])
-    assert pieces.boxes(list_ids(pieces)).tolist() == [
-        [0, 0, 4, 4],
-        [4, 0, 6, 4],
-        [6, 0, 9, 4],
-        [9, 0, 12, 4],
-        [0, 4, 4, 6],
-        [4, 4, 6, 6],
-        [6, 4, 9, 6],
-        [9, 4, 12, 6],
-    ]
-    assert pieces.parents(list_ids(pieces)).tolist() == [
-        [0, 0],
-        [0, 1],
-        [1, 1],
-        [1, 2],
-        [0, 3],
-        [0, 4],
-        [1, 4],
-        [1, 5],
-    ]
+    columns, rows = [(0, 4), (4, 6), (6, 9), (9, 12)], [(0, 4), (4, 6)]
+    boxes = [[west, south, east, north] for south, north in rows for west, east in columns]
+    assert pieces.boxes(list_ids(pieces)).tolist() == boxes
+    parents = [[0, 0], [0, 1], [1, 1], [1, 2], [0, 3], [0, 4], [1, 4], [1, 5]]
+    assert pieces.parents(list_ids(pieces)).tolist() == parents
     points = np.array([(0, 0), (3.9, 3.9), (4, 4), (11.9, 5.9), (12, 1), (-0.1, 1), (1, 6)])
     assert pieces.locate(points).tolist() == [0, 0, 5, 7, -1, -1, -1]
     np.testing.assert_allclose(pieces.sides_km(np.array([0, 1])), [0.004, np.sqrt(8) / 1000])
@@ -68,15 +52,9 @@ def test_pieces_of_rasters_tile_what_both_cover(
     count = int(np.ceil(4 / other)) + 1
     fine = SquareCells(5e5 + shift[0] * small, 4.5e6 + shift[1] * small, small, count, count)
     pieces = overlay([make_square_raster(coarse), make_square_raster(fine)])
-    boxes = pieces.boxes(list_ids(pieces))
-    area = (boxes[:, 2] - boxes[:, 0]) * (boxes[:, 3] - boxes[:, 1])
-    assert area.sum() == pytest.approx(12 * side**2)
     points = np.random.default_rng(seed).uniform((5e5, 4.5e6), (5e5 + 4 * side, 4.5e6 + 3 * side), (500, 2))
-    covers = find_covering(boxes, points)
-    assert (covers.sum(axis=1) == 1).all()
-    located = pieces.locate(points)
-    np.testing.assert_array_equal(located, covers.argmax(axis=1))
-    parents = pieces.parents(located)
+    assert check_tiling(pieces, points).sum() == pytest.approx(12 * side**2)
+    parents = pieces.parents(pieces.locate(points))
     assert parents is not None
     agree = (parents == np.stack((coarse.locate(points), fine.locate(points)), axis=-1)).all(axis=1)
     assert agree.mean() > 1 - 8 * SLIVER  # all but what lies within a sliver of an edge
@@ -98,11 +76,8 @@ def test_pieces_of_bands_tile_the_sphere(sides: list[float], phase: float, seed:
     points = np.concatenate(
         (to_unit(from_unit(np.random.default_rng(seed).normal(size=(500, 3)))), to_unit(np.array(poles)))
     )
-    located = pieces.locate(points)
-    np.testing.assert_array_equal(
-        located, find_covering(pieces.boxes(list_ids(pieces)), to_chart(points)).argmax(axis=1)
-    )
-    parents = pieces.parents(located)
+    check_tiling(pieces, points)
+    parents = pieces.parents(pieces.locate(points))
     assert parents is not None
     assert (parents[:, 0] == coarse.locate(points)).mean() > 1 - 8 * SLIVER
     moved = rasters[1].cell[rasters[1].strips.locate(points)]

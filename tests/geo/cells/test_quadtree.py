@@ -4,12 +4,10 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-import shapely
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from support.cell_boxes import find_covering, list_ids
+from support.cell_boxes import check_tiling, list_ids
 
-from geoguesser.geo.cells.base import to_chart
 from geoguesser.geo.cells.quadtree import DEPTH, QuadtreeCells
 from geoguesser.geo.distance import EARTH_RADIUS_KM, from_unit, to_unit
 from geoguesser.geo.region import PlaneRegion, Region, SphereRegion
@@ -40,13 +38,11 @@ def test_leaves_tile_the_root_and_hold_no_more_than_they_may(
     coords = near_zagreb(count, seed)
     cells = split(croatia, coords, most, floor)
     boxes = cells.boxes(list_ids(cells))
-    root = shapely.box(*boxes[:, :2].min(axis=0), *boxes[:, 2:].max(axis=0))
-    assert shapely.area(shapely.box(*boxes.T)).sum() == pytest.approx(root.area)
-    random = np.random.default_rng(seed).uniform(root.bounds[:2], root.bounds[2:], (200, 2))
-    points = np.concatenate((croatia.to_metres(coords), random))
-    covers = find_covering(boxes, points)
-    assert (covers.sum(axis=1) == 1).all()
-    np.testing.assert_array_equal(cells.locate(points), covers.argmax(axis=1))
+    low, high = boxes[:, :2].min(axis=0), boxes[:, 2:].max(axis=0)
+    random = np.random.default_rng(seed).uniform(low, high, (200, 2))
+    areas = check_tiling(cells, np.concatenate((croatia.to_metres(coords), random)))
+    assert areas.sum() == pytest.approx(np.prod(high - low))
+
     held = np.bincount(cells.locate(croatia.to_metres(coords)), minlength=cells.count)
     sides = cells.sides_km(list_ids(cells))
     assert ((held <= most) | (sides / 2 < floor * (1 + 1e-6))).all()
@@ -62,19 +58,15 @@ def test_leaves_tile_the_sphere_with_areas_halved_twice_per_level(
     coords = from_unit(random.normal(size=(count, 3)) + 3 * random.normal(size=3))
     coords[0] = random.choice([(90.0, 0.0), (-90.0, 7.0), (12.0, 180.0), (12.0, -180.0), (0.0, 0.0)])
     cells = split(earth, coords, most, 50.0)
-    boxes = cells.boxes(list_ids(cells))
-    areas = (boxes[:, 2] - boxes[:, 0]) * (boxes[:, 3] - boxes[:, 1])
+    points = np.concatenate((to_unit(coords), to_unit(from_unit(random.normal(size=(300, 3))))))
+    areas = check_tiling(cells, points)
     assert areas.sum() == pytest.approx(720.0)
     np.testing.assert_allclose(areas, 90.0 / 4.0**cells.levels)
-    np.testing.assert_allclose(
-        cells.sides_km(list_ids(cells)), np.sqrt(np.pi / 2) * EARTH_RADIUS_KM / 2.0**cells.levels, rtol=1e-12
-    )
-    points = np.concatenate((to_unit(coords), to_unit(from_unit(random.normal(size=(300, 3))))))
-    covers = find_covering(boxes, to_chart(points))
-    assert (covers.sum(axis=1) == 1).all()
-    np.testing.assert_array_equal(cells.locate(points), covers.argmax(axis=1))
+    sides_km = np.sqrt(np.pi / 2) * EARTH_RADIUS_KM / 2.0**cells.levels
+    np.testing.assert_allclose(cells.sides_km(list_ids(cells)), sides_km, rtol=1e-12)
+
     held = np.bincount(cells.locate(to_unit(coords)), minlength=cells.count)
-    assert ((held <= most) | (cells.sides_km(list_ids(cells)) < 100.0)).all()
+    assert ((held <= most) | (sides_km < 100.0)).all()
 
 
 @pytest.mark.parametrize("most", [1, 7, 40])
