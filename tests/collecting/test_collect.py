@@ -9,7 +9,6 @@ import re
 import signal
 import subprocess
 import sys
-from collections import Counter
 from functools import partial
 from pathlib import Path
 
@@ -47,8 +46,6 @@ from geoguesser.errors import ConfigError, GeoguesserError, MissingFileError, Pr
 KEYS = {"GOOGLE_MAPS_API_KEY": KEY, "GOOGLE_MAPS_SIGNING_SECRET": SECRET, "MAPILLARY_TOKEN": TOKEN}
 QUICK = ["pictures=false", "http.backoff_base_s=0.05", "http.timeout_s=0.6", "http.max_attempts=12"]
 SOON = tuple(fault for fault in FAULTS if fault != "429 date")  # a date is up to a second away, for all requests
-# A server that waits for the processor sees requests later, and nearer together, than they were sent.
-BUNCHED = 1.2
 FAST = [f"provider.requests.{kind}.per_second=2000" for kind in ("metadata", "image")]
 COLUMNS = ["uuid", "latitude", "longitude", "panorama_id", "date", "copyright", "provider"]
 
@@ -216,34 +213,26 @@ def count_reserved_requests(out: Path) -> int:
         return int(database.query("SELECT sum(requests) FROM spent")[0][0])
 
 
-def kill_and_continue(server: ProviderServer, out: Path, words: list[str], *, after: tuple[int, ...]) -> int:
-    """Kills metadata once and download twice, each after a number of requests, and continues to the end.
-
-    Returns the number of complete views at the last kill. A kill repeats at most the requests in flight.
-    """
-    kill(make_words(server, out, "metadata", *words), server, out, after[0])
-    collect(server, out, "metadata", *words)
-    at_kills = []
-    for count in after[1:]:
-        views = kill(make_words(server, out, "download", *words), server, out, count)
-        at_kills.append((len(server.log), views))
-    collect(server, out, "download", *words)
-
-    check_complete_views_stay(server, out, at_kills)
-    in_flight = next((int(word.partition("=")[2]) for word in words if "concurrency" in word), 16)
-    for kind, kills in (("metadata", 1), ("image", 2)):
-        assert sum(count - 1 for count in server.answered(kind).values()) <= kills * in_flight
-    # Some requests are reserved before a kill, and not sent.
-    assert len(server.log) <= count_reserved_requests(out) <= len(server.log) + 3 * in_flight
-    return len(at_kills[-1][1])
-
-
 def test_a_kill_repeats_at_most_the_requests_that_were_in_flight(tmp_path: Path, keys):
     plan(tmp_path, 60)
-    words = ["http.timeout_s=10", "http.concurrency=4"]
+    in_flight, at_kills = 4, []
     faults = tuple(fault for fault in SOON if fault != "slow")  # an answer after the timeout is requested again
     with ProviderServer(fault_share=0.1, retry_after_s=0, faults=faults, delay_s=0.05) as server:
-        assert kill_and_continue(server, tmp_path, words, after=(20, 40, 80)) >= 60
+        for step, afters in (("metadata", (20,)), ("download", (40, 80))):
+            words = make_words(server, tmp_path, step, "http.timeout_s=10", f"http.concurrency={in_flight}")
+            for after in afters:
+                views = kill(words, server, tmp_path, after)
+                at_kills.append((len(server.log), views))
+            run(*words)
+            repeated = sum(
+                count - 1 for count in server.answered("image" if step == "download" else step).values()
+            )
+            assert repeated <= len(afters) * in_flight
+
+    # Some requests are reserved before a kill, and not sent.
+    assert len(server.log) <= count_reserved_requests(tmp_path) <= len(server.log) + 3 * in_flight
+    assert len(at_kills[-1][1]) >= 60
+    check_complete_views_stay(server, tmp_path, at_kills)
     check_complete(tmp_path, server)
 
 
@@ -525,26 +514,6 @@ def test_panoramas_and_photos_of_ones_own_become_views_and_nobody_is_asked(tmp_p
     run(*given)
     assert re.search(r"^.*places +1$", caplog.text, re.MULTILINE)
     assert pd.read_csv(tmp_path / "places" / "data.csv")["latitude"].tolist() == pytest.approx([45.5], abs=1e-6)
-
-
-# Tests that take minutes
-
-
-@pytest.mark.slow
-def test_two_thousand_places_with_faults_and_three_kills_end_complete(tmp_path: Path, keys):
-    plan(tmp_path, 2000)
-    rate, max_requests = 120, 12_000
-    words = [f"provider.requests.{kind}.per_second={rate}" for kind in ("metadata", "image")]
-    words += [f"budget.requests={max_requests}", "http.timeout_s=4"]
-    with ProviderServer(fault_share=0.1, slow_s=6.0, retry_after_s=0) as server:
-        kill_and_continue(server, tmp_path, words, after=(900, 1500, 2500))
-    assert len(server.log) <= max_requests
-    assert len(check_complete(tmp_path, server)) > 1600
-    for kind in ("metadata", "image"):
-        assert server.max_requests_within(10.0, kind) <= 10 * rate
-        assert server.max_requests_within(1.0, kind) <= rate * BUNCHED
-    faults = Counter(entry.outcome for entry in server.log)
-    assert min(faults[fault] for fault in server.faults) > 20
 
 
 @pytest.mark.slow

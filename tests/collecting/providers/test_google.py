@@ -75,8 +75,6 @@ def test_each_status(status: str, error: type[Exception], kind: str):
     [
         [],
         {},
-        "text",
-        {**OK, "location": None},
         {**OK, "location": {"lat": "x", "lng": 1}},
         {**OK, "pano_id": ""},
         {**OK, "location": {"lat": 91, "lng": 1}},
