@@ -6,6 +6,7 @@ import re
 from pathlib import Path
 
 import geopandas
+import numpy as np
 import pytest
 import shapely
 from shapely.geometry import LineString, MultiPolygon, Point, Polygon, box
@@ -14,7 +15,9 @@ from support.vector_files import write_layer
 from geoguesser.errors import ConfigError, MissingFileError, RegionError
 from geoguesser.geo.boundaries import (
     check_polygons,
+    extract_ring_segments,
     find_country,
+    find_nearest_on_segments,
     load_countries,
     read_boundary_file,
     read_country,
@@ -240,3 +243,19 @@ def test_checked_polygons_drops_slivers_without_area() -> None:
     spike = Polygon([(15, 45), (16, 45), (16, 46), (15, 46), (15, 45.5), (14, 45.5), (15, 45.5)])
     land = check_polygons(spike, "here")
     assert land.equals(SQUARE)
+
+
+def test_segments_do_not_connect_rings() -> None:
+    hole = [(2, 2), (4, 2), (4, 5)]
+    land = MultiPolygon(
+        [Polygon([(0, 0), (10, 0), (10, 8), (0, 8)], [hole]), Polygon([(20, 0), (23, 0), (20, 4)])]
+    )
+    starts, ends = extract_ring_segments(land)
+    assert len(starts) == 4 + 3 + 3
+    united = shapely.union_all(shapely.linestrings(np.stack((starts, ends), axis=1)))
+    assert united.equals(land.boundary)
+
+
+def test_a_segment_of_no_length_is_a_point() -> None:
+    nearest = find_nearest_on_segments(np.array([[3.0, 4.0]]), np.array([[1.0, 1.0]]), np.array([[1.0, 1.0]]))
+    np.testing.assert_array_equal(nearest, [[1.0, 1.0]])

@@ -15,7 +15,6 @@ from aiohttp import web as aioweb
 from support.http_clients import use_client
 from support.provider_server import KEY, ProviderServer
 
-from geoguesser.collecting.budget import Budget, BudgetExceededError
 from geoguesser.collecting.providers.http_client import HttpClient
 from geoguesser.collecting.providers.http_responses import CancelledError, NotFoundError, RequestFailedError
 from geoguesser.collecting.providers.http_settings import RequestKind
@@ -153,13 +152,6 @@ def test_no_request_is_sent_that_is_not_in_the_ledger(tmp_path: Path):
         _, client, paid = send_requests(tmp_path, ask)
     assert paid == len(server.log) == 3
     assert dict(client.failure_counts) == {"broken_connection": 1}
-
-
-def test_the_budget_holds_for_retries_and_for_many_at_once(tmp_path: Path):
-    with ProviderServer(fault_share=0.5, faults=("500",)) as server:
-        results, _, paid = send_requests(tmp_path, get_many(server, 40), budget=Budget(25, None, None, None))
-    assert any(isinstance(result, BudgetExceededError) for result in results)
-    assert paid == len(server.log) == 25
 
 
 def test_the_rate_at_the_server_stays_within_the_limit(tmp_path: Path):

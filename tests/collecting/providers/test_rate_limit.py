@@ -5,8 +5,7 @@ from __future__ import annotations
 import asyncio
 import random
 import time
-from datetime import UTC, datetime, timedelta
-from email.utils import format_datetime
+from datetime import UTC, datetime
 
 import numpy as np
 import pytest
@@ -80,10 +79,8 @@ NOW = datetime(2026, 11, 27, 12, 0, tzinfo=UTC)
     ("header", "seconds"),
     [
         ("120", 120.0),
-        (" 0 ", 0.0),
         ("Fri, 27 Nov 2026 12:00:30 GMT", 30.0),
         ("Fri, 27 Nov 2026 11:59:00 GMT", 0.0),  # past
-        (format_datetime(NOW + timedelta(hours=1)), 3600.0),
         (None, None),
         ("soon", None),
         ("-5", None),
