@@ -377,10 +377,7 @@ def check_refused(kind: type[GeoguesserError], message: str, *words: str) -> Non
         (["step=plan", f"provider.key_file={KEY}"], r"^provider\.key_file looks like a key, and is not"),
         (["step=plan", "out="], "^out must name a folder, got ''"),
         (["step=photos"], r"^photos\.folder must name a folder for step=photos"),
-        (
-            ["step=cut", "panoramas.folder=x", "panoramas.headings_deg=5"],
-            r"^panoramas\.headings_deg must",
-        ),
+        (["step=cut", "panoramas.folder=x", "panoramas.headings_deg=5"], r"^panoramas\.headings_deg must"),
     ],
 )
 def test_values_are_refused_before_anything_is_asked(tmp_path: Path, keys, words: list[str], message: str):
