@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from support.toy_run import fit_head
 from torch import Tensor
 
 from geoguesser.errors import CheckpointError
@@ -20,7 +21,6 @@ from geoguesser.model.fusion import AttentionFusion, ConcatFusion, Fusion, MeanF
 from geoguesser.model.heads.classification import ClassificationHead
 from geoguesser.model.heads.hybrid import HybridHead
 from geoguesser.model.heads.regression import RegressionHead
-from geoguesser.model.losses import CrossEntropy
 from geoguesser.model.network import GeoNetwork
 
 NAME = "tf_efficientnet_lite0"
@@ -31,17 +31,6 @@ FUSIONS: dict[str, Any] = {
     "concat, view dropout": lambda size: ConcatFusion(size, view_dropout=0.3),
     "attention": lambda size: AttentionFusion(size, width=32),
 }
-
-
-def draw_places(count: int = 60) -> np.ndarray:
-    return np.random.default_rng(0).uniform((45.2, 15.5), (45.8, 18.5), (count, 2))
-
-
-def fit_head(kind: Any, size: int, region: Any, grid: GridBuilder) -> Any:
-    parts: dict[str, Any] = {"in_features": size, "region": region, "train_coords_deg": draw_places()}
-    if kind is not RegressionHead:
-        parts |= {"grid": grid, "loss": CrossEntropy(), "decoder": MedianDecoder()}
-    return kind.fit(**parts)
 
 
 def make_network(
@@ -56,7 +45,9 @@ def make_network(
     torch.manual_seed(0)
     backbone = TimmBackbone(name=name, pretrained=False)
     fused: Fusion = FUSIONS[fusion](backbone.feature_size)
-    fitted = fit_head(head, fused.output_size, region, grid or SquareGrid(size=40))
+    places_deg = np.random.default_rng(0).uniform((45.2, 15.5), (45.8, 18.5), (60, 2))
+    options = {} if head is RegressionHead else {"grid": grid or SquareGrid(size=40), "decoder": MedianDecoder()}
+    fitted = fit_head(fused.output_size, places_deg, head, region=region, **options)
     torch.nn.init.normal_(fitted.linear.weight, std=0.1)
     fitted.centre.copy_(0.1 * torch.randn(fused.output_size))
     fitted.spread.fill_(0.7)

@@ -13,9 +13,8 @@ from geoguesser.inference.predictions import Predictions
 from geoguesser.inference.predictor import Predictor
 from geoguesser.model.decoder import Decoder, MeanDecoder, MedianDecoder
 from geoguesser.model.heads.classification import ClassificationHead
-from geoguesser.model.losses import CrossEntropy
 from geoguesser.model.uncertainty import Calibration
-from support.toy_run import IMAGE, REGION, toy_network, toy_places
+from support.toy_run import IMAGE, REGION, fit_head, toy_network, toy_places
 
 IMAGES = toy_places()[1]
 
@@ -26,12 +25,11 @@ def make_locator(
     """Makes a locator whose random weights are so large that its answers differ between places."""
     network = toy_network()
     places = toy_places()[0]
-    network.head = kind.fit(
-        in_features=network.fusion.output_size,
-        region=REGION,
-        train_coords_deg=places,
+    network.head = fit_head(
+        network.fusion.output_size,
+        places,
+        kind,
         grid=SquareGrid(size=cells),
-        loss=CrossEntropy(),
         decoder=decoder or MeanDecoder(),
     )
     torch.manual_seed(seed)
