@@ -11,7 +11,7 @@ import pytest
 import shapely
 from PIL import Image
 from pyproj import Geod
-from shapely.geometry import MultiPolygon
+from support.toy_run import REGION, draw_places
 
 from geoguesser.evaluation.error_budget import (
     compute_budget,
@@ -23,16 +23,9 @@ from geoguesser.evaluation.error_budget import (
 )
 from geoguesser.geo.distance import EARTH_RADIUS_KM, haversine_km, to_unit
 from geoguesser.geo.grid import Grid, SquareGrid
-from geoguesser.geo.region import PlaneRegion, world
+from geoguesser.geo.region import world
 from geoguesser.model.uncertainty import HeadOutput
 from geoguesser.reporting.run import uncertainty_plots
-
-REGION = PlaneRegion("Toyland", MultiPolygon([shapely.box(15.0, 45.0, 16.0, 45.7)]), "EPSG:3765")
-
-
-def draw_places(count: int, seed: int) -> Any:
-    rng = np.random.default_rng(seed)
-    return np.stack([rng.uniform(45.0, 45.7, count), rng.uniform(15.0, 16.0, count)], axis=-1)
 
 
 def make_budget(count: int) -> tuple[Grid, HeadOutput, Any, Any, dict[str, Any]]:

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from PIL import Image
 from sklearn.metrics import log_loss
+from support.head_outputs import draw_output
 
 from geoguesser.evaluation.uncertainty_metrics import (
     compute_abstention,
@@ -18,24 +19,13 @@ from geoguesser.evaluation.uncertainty_metrics import (
     explain_missing_calibration,
     summarise_uncertainty,
 )
-from geoguesser.geo.distance import haversine_km, to_unit
 from geoguesser.model.uncertainty import Calibration, HeadOutput, apply_temperature
 from geoguesser.reporting.run import uncertainty_plots
 
 
-def make_output(count: int, cells: int, seed: int) -> tuple[HeadOutput, Any, Any]:
-    rng = np.random.default_rng(seed)
-    points_deg = np.stack([rng.uniform(44, 46, cells), rng.uniform(14, 18, cells)], axis=-1)
-    logits = rng.normal(0.0, 3.0, (count, cells))
-    cell = (apply_temperature(logits, 2.0).cumsum(axis=1) > rng.random((count, 1))).argmax(axis=1)
-    output = HeadOutput(points_deg[logits.argmax(axis=1)], logits, to_unit(points_deg), np.full(cells, 40.0))
-    true_deg = points_deg[cell] + rng.uniform(-0.2, 0.2, (count, 2))
-    return output, cell, haversine_km(output.answers_deg, true_deg)
-
-
 def summarise(calibrating: int, testing: int, cells: int) -> dict[str, Any]:
-    calibration = Calibration.fit(*make_output(calibrating, cells, 1))
-    output, cell, error_km = make_output(testing, cells, 2)
+    calibration = Calibration.fit(*draw_output(calibrating, cells, 1))
+    output, cell, error_km = draw_output(testing, cells, 2)
     return summarise_uncertainty(calibration, calibration.describe_places(output, cell), output, cell, error_km)
 
 
@@ -51,8 +41,8 @@ def test_reliability_by_hand() -> None:
 
 
 def test_summary_agrees_with_the_columns() -> None:
-    calibration = Calibration.fit(*make_output(400, 12, 3))
-    output, cell, error_km = make_output(500, 12, 4)
+    calibration = Calibration.fit(*draw_output(400, 12, 3))
+    output, cell, error_km = draw_output(500, 12, 4)
     columns = calibration.describe_places(output, cell)
     part = summarise_uncertainty(calibration, columns, output, cell, error_km)
     json.dumps(part, allow_nan=False)

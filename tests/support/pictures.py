@@ -1,9 +1,13 @@
-"""Random pictures with structure at several scales."""
+"""Random pictures with structure at several scales, and checks of drawn picture files."""
 
 from __future__ import annotations
 
 import io
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
 
+import matplotlib
 import numpy as np
 from PIL import Image
 
@@ -21,3 +25,33 @@ def encode_image(image: Image.Image, kind: str = "JPEG", **options: object) -> b
     stream = io.BytesIO()
     image.save(stream, kind, **options)
     return stream.getvalue()
+
+
+def check_picture(path: Path, width: int = 1200) -> np.ndarray:
+    """Checks that a file is a PNG picture of that width and of a sensible height, and returns its RGB levels."""
+    with Image.open(path) as picture:
+        assert (picture.format, picture.width) == ("PNG", width)
+        assert 0.2 * width < picture.height < 1.5 * width
+        return np.asarray(picture.convert("RGB"), dtype=int)
+
+
+def check_same_twice(folder: Path, draw: Callable[[Path], Any], width: int = 1200) -> np.ndarray:
+    """Draws a picture twice, and checks that the bytes are equal and that no other file and no setting changes."""
+    settings = dict(matplotlib.rcParams)
+    paths = [folder / "new" / "a.png", folder / "new" / "b.png"]
+    for path in paths:
+        draw(path)
+    assert paths[0].read_bytes() == paths[1].read_bytes()
+    assert sorted(paths[0].parent.iterdir()) == paths
+    assert dict(matplotlib.rcParams) == settings
+    return check_picture(paths[0], width)
+
+
+def count_colour(pixels: np.ndarray, colour: tuple[int, int, int], tolerance: int = 8) -> int:
+    """Returns the number of pixels whose levels are near those of a colour."""
+    return int((np.abs(pixels - colour).max(axis=-1) < tolerance).sum())
+
+
+def measure_ink(pixels: np.ndarray) -> float:
+    """Returns the share of pixels that are not white."""
+    return float((pixels.min(axis=-1) < 250).mean())
