@@ -7,13 +7,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 import shapely
-from support.pictures import check_picture, check_same_twice, measure_ink
+from support.pictures import check_same_twice, draw_picture, measure_ink
 from support.region_places import sample_land
 
 from geoguesser.geo.distance import from_unit, haversine_km
 from geoguesser.geo.grid import GridBuilder, SquareGrid
 from geoguesser.geo.grid_builders import KMeansGrid, PyramidGrid, QuadtreeGrid, StaggeredGrid
-from geoguesser.geo.region import PlaneRegion, Region, country, world
+from geoguesser.geo.region import PlaneRegion, country, world
 from geoguesser.reporting import maps, projections
 from geoguesser.reporting.style import HEADER_IN
 
@@ -22,9 +22,8 @@ def make_splits(count: int) -> np.ndarray:
     return np.array(["train", "train", "train", "val", "test"])[np.arange(count) % 5]
 
 
-def draw_arrows(path: Path, region: Region, true: np.ndarray, predicted: np.ndarray, **more: int) -> None:
-    error_km = haversine_km(true, predicted)
-    maps.draw_arrows(path, region=region, true_deg=true, predicted_deg=predicted, error_km=error_km, **more)
+def make_arrows(true: np.ndarray, predicted: np.ndarray) -> dict[str, np.ndarray]:
+    return {"true_deg": true, "predicted_deg": predicted, "error_km": haversine_km(true, predicted)}
 
 
 def test_arrows_are_picked_evenly_by_rank() -> None:
@@ -134,9 +133,7 @@ def test_grids_are_drawn(tmp_path: Path, croatia: PlaneRegion, land: str, builde
         region, coords = world(), from_unit(np.random.default_rng(0).normal(size=(200, 3)))
     grid = builder.fit(region, coords)
     places = {"coords_deg": coords, "splits": make_splits(200)}
-    check_same_twice(
-        tmp_path, lambda path: maps.draw_grid(path, region=region, grid=grid, title="a $5_ day", **places)
-    )
+    check_same_twice(tmp_path, maps.draw_grid, region=region, grid=grid, title="a $5_ day", **places)
     assert f"{grid.num_cells} hold training places" in maps.describe_grid(grid, 200)
 
 
@@ -180,9 +177,9 @@ def test_summaries_state_counts(croatia: PlaneRegion) -> None:
 @pytest.mark.parametrize("count", [1, pytest.param(70_000, marks=pytest.mark.slow)])
 def test_places_without_a_grid(tmp_path: Path, croatia: PlaneRegion, count: int) -> None:
     coords = np.resize(sample_land(croatia, 500), (count, 2))
-    path = tmp_path / "places.png"
-    maps.draw_grid(path, region=croatia, grid=None, coords_deg=coords, splits=make_splits(count))
-    assert measure_ink(check_picture(path)) > 0.08
+    places = {"coords_deg": coords, "splits": make_splits(count)}
+    pixels = draw_picture(tmp_path, maps.draw_grid, region=croatia, grid=None, **places)
+    assert measure_ink(pixels) > 0.08
 
 
 @pytest.mark.parametrize("code", ["FJI", pytest.param("NZL", marks=pytest.mark.slow)])
@@ -190,10 +187,9 @@ def test_countries_over_the_date_line_are_drawn_whole(tmp_path: Path, code: str)
     region = country(code)
     coords = region.to_degrees(np.random.default_rng(0).normal(0, 1e5, (50, 2)))
     grid = SquareGrid(size=20).fit(region, coords)
-    maps.draw_grid(tmp_path / "g.png", region=region, grid=grid, coords_deg=coords, splits=make_splits(50))
-    draw_arrows(tmp_path / "a.png", region, coords, coords[::-1])
-    for path in tmp_path.iterdir():
-        check_picture(path)
+    places = {"coords_deg": coords, "splits": make_splits(50)}
+    draw_picture(tmp_path, maps.draw_grid, region=region, grid=grid, **places)
+    draw_picture(tmp_path, maps.draw_arrows, region=region, **make_arrows(coords, coords[::-1]))
 
     projection = projections.make_projection(region)
     pieces, cut, _ = projection.project_lines(np.array([[-17.0, 179.9]]), np.array([[-17.0, -179.9]]))
@@ -205,10 +201,10 @@ def test_countries_over_the_date_line_are_drawn_whole(tmp_path: Path, code: str)
 def test_world(tmp_path: Path) -> None:
     coords = np.array([[45.8, 16.0], [-17.8, 178.0], [40.7, -74.0], [-33.9, 18.4], [35.7, 139.7]])
     grid = SquareGrid(size=200).fit(world(), coords)
-    maps.draw_grid(tmp_path / "g.png", region=world(), grid=grid, coords_deg=coords, splits=make_splits(5))
-    draw_arrows(tmp_path / "a.png", world(), coords, np.roll(coords, 1, axis=0))
-    for path in tmp_path.iterdir():
-        check_picture(path)
+    places = {"coords_deg": coords, "splits": make_splits(5)}
+    draw_picture(tmp_path, maps.draw_grid, region=world(), grid=grid, **places)
+    arrows = make_arrows(coords, np.roll(coords, 1, axis=0))
+    draw_picture(tmp_path, maps.draw_arrows, region=world(), **arrows)
 
 
 def test_arrows_of_a_country_are_drawn_also_without_any_error(tmp_path: Path, croatia: PlaneRegion) -> None:
@@ -216,8 +212,7 @@ def test_arrows_of_a_country_are_drawn_also_without_any_error(tmp_path: Path, cr
     predicted = true + np.random.default_rng(3).normal(0, 0.5, true.shape)
     # A prediction for which the CRS is undefined.
     predicted[0] = (-40.0, 170.0)
-    pixels = check_same_twice(tmp_path, lambda path: draw_arrows(path, croatia, true, predicted, max_arrows=20))
+    arrows = make_arrows(true, predicted)
+    pixels = check_same_twice(tmp_path, maps.draw_arrows, region=croatia, max_arrows=20, **arrows)
     assert measure_ink(pixels) > 0.08
-
-    draw_arrows(tmp_path / "exact.png", croatia, true[:3], true[:3])
-    check_picture(tmp_path / "exact.png")
+    draw_picture(tmp_path, maps.draw_arrows, region=croatia, **make_arrows(true[:3], true[:3]))

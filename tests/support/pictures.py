@@ -27,24 +27,30 @@ def encode_image(image: Image.Image, kind: str = "JPEG", **options: object) -> b
     return stream.getvalue()
 
 
-def check_picture(path: Path, width: int = 1200) -> np.ndarray:
-    """Checks that a file is a PNG picture of that width and of a sensible height, and returns its RGB levels."""
+def check_picture(path: Path, width: int = 1200, heights: tuple[int, int] = (400, 1200)) -> np.ndarray:
+    """Checks that a file is a PNG picture of that width and a height in that range, and returns its RGB levels."""
     with Image.open(path) as picture:
         assert (picture.format, picture.width) == ("PNG", width)
-        assert 0.2 * width < picture.height < 1.5 * width
+        assert heights[0] < picture.height < heights[1]
         return np.asarray(picture.convert("RGB"), dtype=int)
 
 
-def check_same_twice(folder: Path, draw: Callable[[Path], Any], width: int = 1200) -> np.ndarray:
+def draw_picture(folder: Path, draw: Callable[..., Any], *, width: int = 1200, **options: Any) -> np.ndarray:
+    """Draws a picture into a new folder, checks it, and returns its RGB levels."""
+    path = folder / "new" / "a.png"
+    draw(path, **options)
+    return check_picture(path, width)
+
+
+def check_same_twice(folder: Path, draw: Callable[..., Any], *, width: int = 1200, **options: Any) -> np.ndarray:
     """Draws a picture twice, and checks that the bytes are equal and that no other file and no setting changes."""
     settings = dict(matplotlib.rcParams)
-    paths = [folder / "new" / "a.png", folder / "new" / "b.png"]
-    for path in paths:
-        draw(path)
-    assert paths[0].read_bytes() == paths[1].read_bytes()
-    assert sorted(paths[0].parent.iterdir()) == paths
+    pixels = draw_picture(folder, draw, width=width, **options)
+    draw(folder / "new" / "b.png", **options)
+    first, second = (folder / "new").iterdir()
+    assert first.read_bytes() == second.read_bytes()
     assert dict(matplotlib.rcParams) == settings
-    return check_picture(paths[0], width)
+    return pixels
 
 
 def count_colour(pixels: np.ndarray, colour: tuple[int, int, int], tolerance: int = 8) -> int:

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from matplotlib.colors import to_rgb
 from PIL import Image
-from support.pictures import check_picture, check_same_twice, count_colour
+from support.pictures import check_same_twice, count_colour, draw_picture
 
 from geoguesser.data.checks.duplicates import Match
 from geoguesser.data.checks.image_stats import ImageStats
@@ -37,9 +37,8 @@ def count_split(pixels: np.ndarray, split: str) -> int:
 def test_map_shows_each_split_that_is_there(tmp_path: Path, croatia: PlaneRegion) -> None:
     coords = np.array([[45.8, 16.0], [45.5, 18.0], [44.0, 15.5], [43.5, 16.5]])
     splits = np.array(["train", "val", "unused", "train"])
-    pixels = check_same_twice(
-        tmp_path, lambda path: plots.draw_places(path, region=croatia, coords_deg=coords, splits=splits), 1000
-    )
+    places = {"region": croatia, "coords_deg": coords, "splits": splits}
+    pixels = check_same_twice(tmp_path, plots.draw_places, width=1000, **places)
     counts = {split: count_split(pixels, split) for split in SPLIT_COLOURS}
     assert counts["test"] == 0
     assert min(counts["train"], counts["val"], counts["unused"]) > 30
@@ -50,8 +49,8 @@ def test_map_shows_each_split_that_is_there(tmp_path: Path, croatia: PlaneRegion
 def test_dense_places_do_not_hide_each_other(tmp_path: Path, croatia: PlaneRegion) -> None:
     coords = np.random.default_rng(0).uniform((45.3, 16.0), (45.7, 18.0), (20_000, 2))
     splits = np.array(["train", "val", "test", "unused"])[np.arange(20_000) % 4]
-    plots.draw_places(tmp_path / "dense.png", region=croatia, coords_deg=coords, splits=splits)
-    pixels = check_picture(tmp_path / "dense.png", 1000)
+    places = {"region": croatia, "coords_deg": coords, "splits": splits}
+    pixels = draw_picture(tmp_path, plots.draw_places, width=1000, **places)
     train, val, test = (count_split(pixels, split) for split in ("train", "val", "test"))
     assert max(train, val, test) < 1.2 * min(train, val, test)
     assert count_split(pixels, "unused") < 0.5 * train
@@ -80,8 +79,8 @@ def test_many_places_at_one_point_end_the_search(tmp_path: Path, croatia: PlaneR
     splits = np.array(["train"] * 999 + ["test"])
     window = plots.find_densest_window(croatia, coords)
     assert window is not None
-    plots.draw_window(tmp_path / "w.png", region=croatia, coords_deg=coords, splits=splits, window=window)
-    pixels = check_picture(tmp_path / "w.png", 1000)
+    places = {"region": croatia, "coords_deg": coords, "splits": splits, "window": window}
+    pixels = draw_picture(tmp_path, plots.draw_window, width=1000, **places)
     assert count_split(pixels, "train") + count_split(pixels, "test") > 0
 
 
@@ -90,11 +89,8 @@ def test_window_shows_only_what_lies_in_it(tmp_path: Path, croatia: PlaneRegion)
     splits = np.array(["train"] * 200 + ["test"])
     window = plots.find_densest_window(croatia, coords)
     assert window is not None
-    pixels = check_same_twice(
-        tmp_path,
-        lambda path: plots.draw_window(path, region=croatia, coords_deg=coords, splits=splits, window=window),
-        1000,
-    )
+    places = {"region": croatia, "coords_deg": coords, "splits": splits, "window": window}
+    pixels = check_same_twice(tmp_path, plots.draw_window, width=1000, **places)
     assert count_split(pixels, "test") == 0
     assert count_split(pixels, "train") > 200
 
@@ -109,10 +105,9 @@ def test_world_has_both_maps(tmp_path: Path) -> None:
     assert window is not None
     assert window[0] < ZAGREB[1] < window[2]
     assert window[1] < ZAGREB[0] < window[3]
-    plots.draw_places(tmp_path / "a.png", region=region, coords_deg=coords, splits=splits, window=window)
-    plots.draw_window(tmp_path / "b.png", region=region, coords_deg=coords, splits=splits, window=window)
-    for path in tmp_path.iterdir():
-        assert count_split(check_picture(path, 1000), "test") > 100
+    places = {"region": region, "coords_deg": coords, "splits": splits, "window": window}
+    for draw in (plots.draw_places, plots.draw_window):
+        assert count_split(draw_picture(tmp_path, draw, width=1000, **places), "test") > 100
 
 
 @pytest.mark.parametrize(
@@ -128,9 +123,7 @@ def test_distances_are_drawn_for_the_splits_that_have_some(
     tmp_path: Path, distance_km: list[float], splits: list[str]
 ) -> None:
     distance, split = np.array(distance_km), np.array(splits)
-    pixels = check_same_twice(
-        tmp_path, lambda path: plots.draw_distances(path, distance_km=distance, splits=split), 1000
-    )
+    pixels = check_same_twice(tmp_path, plots.draw_distances, width=1000, distance_km=distance, splits=split)
     shown = {split for split, km in zip(splits, distance_km, strict=True) if np.isfinite(km)} & {"val", "test"}
     assert {name for name in ("val", "test") if count_split(pixels, name) > 100} == shown
     assert count_split(pixels, "train") == 0
@@ -154,15 +147,13 @@ def test_brightness_is_drawn(tmp_path: Path, count: int) -> None:
     luma, mask = random.uniform(0, 255, (count, 4)), random.random((count, 4)) < 0.7
     mask[0] = True
     splits = np.array(["train", "val", "test"])[np.arange(count) % 3]
-    pixels = check_same_twice(
-        tmp_path, lambda path: plots.draw_brightness(path, luma=luma, mask=mask, splits=splits), 1000
-    )
+    pixels = check_same_twice(tmp_path, plots.draw_brightness, width=1000, luma=luma, mask=mask, splits=splits)
     assert count_split(pixels, "test") > 100
 
 
 @pytest.mark.parametrize("sizes", [[5000], [5000] * 400, [1, 10**8]])
 def test_file_sizes_of_one_or_any_range_are_drawn(tmp_path: Path, sizes: list[int]) -> None:
-    check_same_twice(tmp_path, lambda path: plots.draw_file_sizes(path, file_bytes=np.array(sizes)), 1000)
+    check_same_twice(tmp_path, plots.draw_file_sizes, width=1000, file_bytes=np.array(sizes))
 
 
 def test_samples_are_two_of_each_split_and_one_that_lacks_a_view() -> None:

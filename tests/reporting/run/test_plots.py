@@ -72,10 +72,7 @@ def test_loss_axis_cuts_the_explosion() -> None:
 def test_errors_are_drawn(tmp_path: Path, count: int, scale_km: float) -> None:
     error_km = np.random.default_rng(0).gamma(1.6, scale_km, count)
     baselines = {"centre of the region": 178.0, "median of the training places": 160.0} if count > 1 else {}
-    check_same_twice(
-        tmp_path,
-        lambda path: plots.draw_errors(path, error_km=error_km, baselines=baselines, title="frozen, $eed_0$"),
-    )
+    check_same_twice(tmp_path, plots.draw_errors, error_km=error_km, baselines=baselines, title="frozen, $eed_0$")
 
 
 @pytest.mark.parametrize(
@@ -91,17 +88,13 @@ def test_errors_are_drawn(tmp_path: Path, count: int, scale_km: float) -> None:
     ],
 )
 def test_curves_are_drawn_also_with_gaps(tmp_path: Path, history: pd.DataFrame) -> None:
-    best_epoch = len(history) - 1
-    check_same_twice(tmp_path, lambda path: plots.draw_curves(path, history=history, best_epoch=best_epoch))
+    check_same_twice(tmp_path, plots.draw_curves, history=history, best_epoch=len(history) - 1)
 
 
 @pytest.mark.parametrize("losses", [[4.0], [np.nan], [*np.linspace(4, 9, 99), np.nan]])
 def test_a_rate_search_is_drawn_also_if_it_diverged(tmp_path: Path, losses: list[float]) -> None:
     rates = np.geomspace(1e-7, 1.0, len(losses))
-    check_same_twice(
-        tmp_path,
-        lambda path: plots.draw_rate_search(path, rates=rates, losses=np.array(losses), chosen=float(rates[0])),
-    )
+    check_same_twice(tmp_path, plots.draw_rate_search, rates=rates, losses=np.array(losses), chosen=1e-7)
 
 
 def test_an_error_leaves_the_old_picture_and_no_other_file(tmp_path: Path) -> None:
