@@ -8,9 +8,9 @@ from typing import Any
 
 import numpy as np
 import pytest
-from PIL import Image
 from sklearn.metrics import log_loss
 from support.head_outputs import draw_output
+from support.pictures import draw_picture
 
 from geoguesser.evaluation.uncertainty_metrics import (
     compute_abstention,
@@ -94,11 +94,9 @@ def test_reasons_name_key_and_numbers() -> None:
 @pytest.mark.parametrize(("calibrating", "testing", "cells"), [(60, 300, 9), (3, 1, 4), (25, 2, 1)])
 def test_pictures_of_many_and_few_places(tmp_path: Path, calibrating: int, testing: int, cells: int) -> None:
     part = json.loads(json.dumps(summarise(calibrating, testing, cells), allow_nan=False))
-    uncertainty_plots.draw_calibration(tmp_path / "a.png", uncertainty=part)
-    uncertainty_plots.draw_abstention(tmp_path / "b.png", abstention=part["abstention"], title="Some $title")
-    for path in tmp_path.iterdir():
-        with Image.open(path) as picture:
-            assert picture.width == 1200
+    draw_picture(tmp_path, uncertainty_plots.draw_calibration, uncertainty=part)
+    abstention = part["abstention"]
+    draw_picture(tmp_path, uncertainty_plots.draw_abstention, abstention=abstention, title="Some $title")
 
 
 def test_a_head_without_cells_has_only_radii(tmp_path: Path) -> None:
@@ -110,4 +108,4 @@ def test_a_head_without_cells_has_only_radii(tmp_path: Path) -> None:
         assert part[name] is None
     assert part["expected_error_km_mean"] is None
     assert part["radii"]["50"]["km_mean"] == part["radii"]["50"]["km_median"]
-    uncertainty_plots.draw_calibration(tmp_path / "a.png", uncertainty=part)
+    draw_picture(tmp_path, uncertainty_plots.draw_calibration, uncertainty=part)
