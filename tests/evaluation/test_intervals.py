@@ -92,7 +92,6 @@ def test_seed_noise_agrees_with_the_analysis_of_variance():
     rest = ((table - table.mean(1, keepdims=True) - table.mean(0) + table.mean()) ** 2).sum()
     component = (between - rest / ((seeds - 1) * (places - 1))) / places
     noise = compute_seed_noise(table)
-    assert noise is not None
     assert noise.observed_variance - noise.place_variance == pytest.approx(component / seeds)
     assert noise.degrees_of_freedom == 3
 
@@ -100,7 +99,6 @@ def test_seed_noise_agrees_with_the_analysis_of_variance():
 def test_equal_seeds_add_nothing_and_one_seed_has_no_noise():
     place = np.random.default_rng(0).gamma(2.0, 10.0, 30)
     same = compute_seed_noise(np.stack([place] * 3))
-    assert same is not None
     assert same.variance == pytest.approx(0.0, abs=1e-20)
     assert compute_seed_noise(place[None]) is None
     pivot = Resampling(np.arange(30), samples=1000, seed=0).mean(place)
@@ -121,7 +119,6 @@ def test_margins_are_added_as_squares():
 def test_noise_of_two_sides_is_that_of_welch_and_satterthwaite():
     first, second = SeedNoise(1.0, 0.25, 2), SeedNoise(3.0, 0.5, 4)
     combined = combine_seed_noise(first, second)
-    assert combined is not None
     assert combined.variance == 4.0 - 0.75
     assert combined.degrees_of_freedom == pytest.approx(16.0 / (1.0 / 2 + 9.0 / 4))
     assert combine_seed_noise(None, None) is None

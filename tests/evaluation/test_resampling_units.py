@@ -28,7 +28,6 @@ def test_few_places_and_places_in_one_village_are_single_units(croatia):
 def test_blocks_are_the_largest_with_60_that_hold_places(croatia, count: int):
     coords = draw_places(count)
     units = make_units(croatia, coords, None)
-    assert units.block_km is not None
     assert (units.unit.max() + 1) >= MIN_BLOCKS
     assert str(units) == f"{(units.unit.max() + 1)} blocks of {units.block_km:g} km"
     larger = BLOCK_SIDES_KM[BLOCK_SIDES_KM.index(units.block_km) + 1]
@@ -49,5 +48,4 @@ def test_a_given_side_is_used_if_60_blocks_hold_places(croatia):
 def test_blocks_of_the_world(earth):
     coords = np.random.default_rng(0).uniform((-60, -180), (70, 180), (1000, 2))
     units = make_units(earth, coords, None)
-    assert units.block_km is not None
     assert units.block_km > 500

@@ -65,7 +65,6 @@ def test_a_folder_predicts_exactly_what_its_predictor_predicts(locator: Predicto
     assert np.ptp(expected.coords_deg, axis=0).min() > 0.01
     assert len(model.predict(images, batch_size=5)) == len(images)
     assert (model.region.name, model.image, model.about["license"]) == ("Toyland", IMAGE, "mit")
-    assert model.grid is not None
     assert model.grid.num_cells == locator.network.head.grid.num_cells
 
 
@@ -180,15 +179,6 @@ def copied(folder: Path, to: Path, **changes: Any) -> Path:
     return to
 
 
-def with_tensors(folder: Path, to: Path, tensors: dict[str, torch.Tensor]) -> Path:
-    to.mkdir(exist_ok=True)
-    save_file(tensors, to / WEIGHTS_NAME)
-    digest = hashlib.sha256((to / WEIGHTS_NAME).read_bytes()).hexdigest()
-    config = json.loads((folder / CONFIG_NAME).read_text()) | {"weights_sha256": digest}
-    (to / CONFIG_NAME).write_text(json.dumps(config))
-    return to
-
-
 def refused(folder: Path) -> str:
     with pytest.raises(CheckpointError) as caught:
         geoguesser.load(folder)
@@ -220,9 +210,8 @@ def test_a_damaged_folder_is_refused(folder: Path, tmp_path: Path) -> None:
     (copy / WEIGHTS_NAME).write_bytes(data)
     assert refused(copy).startswith("FOLDER/model.safetensors is damaged or of another model: its SHA-256 ")
     (copy / WEIGHTS_NAME).write_bytes(b"no tensors")
-    (copy / CONFIG_NAME).write_text(
-        json.dumps({"format": 1, "weights_sha256": hashlib.sha256(b"no tensors").hexdigest()})
-    )
+    digest = hashlib.sha256(b"no tensors").hexdigest()
+    (copy / CONFIG_NAME).write_text(json.dumps({"format": 1, "weights_sha256": digest}))
     assert refused(copy).startswith("FOLDER/model.safetensors holds no tensors (")
     for text in ("{", "[]", "{}", '{"format": "a"}', '{"format": 0}', "[" * 100_000):
         (copy / CONFIG_NAME).write_text(text)
@@ -238,18 +227,11 @@ def test_a_damaged_folder_is_refused(folder: Path, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("path", "value"),
-    [(("calibration", "scale"), 99.0), (("calibration", "stretch"), {}), (("views", "size"), 64), (("data",), 7)],
+    "changes", [{"calibration": {"scale": 99.0}}, {"calibration": {}}, {"views": {"size": 64}}, {"data": 7}]
 )
-def test_a_description_that_was_changed_is_refused(
-    path: tuple[str, ...], value: object, folder: Path, tmp_path: Path
-) -> None:
+def test_a_description_that_was_changed_is_refused(changes: dict[str, Any], folder: Path, tmp_path: Path) -> None:
     copy = copied(folder, tmp_path)
-    config = json.loads((copy / CONFIG_NAME).read_text())
-    node = config
-    for key in path[:-1]:
-        node = node[key]
-    node[path[-1]] = value
+    config = json.loads((copy / CONFIG_NAME).read_text()) | changes
     (copy / CONFIG_NAME).write_text(json.dumps(config))
     assert refused(copy).startswith("FOLDER/config.json is damaged")
 
@@ -291,8 +273,11 @@ def test_missing_and_mismatched_tensors_are_named(
     name: str, value: torch.Tensor | None, rule: str, folder: Path, tmp_path: Path
 ) -> None:
     tensors = load_file(folder / WEIGHTS_NAME) | {name: value}
-    present = {key: tensor for key, tensor in tensors.items() if tensor is not None}
-    assert re.search(rf"(?s)^FOLDER/model\.safetensors .*{rule}", refused(with_tensors(folder, tmp_path, present)))
+    save_file({key: tensor for key, tensor in tensors.items() if tensor is not None}, tmp_path / WEIGHTS_NAME)
+    digest = hashlib.sha256((tmp_path / WEIGHTS_NAME).read_bytes()).hexdigest()
+    config = json.loads((folder / CONFIG_NAME).read_text()) | {"weights_sha256": digest}
+    (tmp_path / CONFIG_NAME).write_text(json.dumps(config))
+    assert re.search(rf"(?s)^FOLDER/model\.safetensors .*{rule}", refused(tmp_path))
 
 
 def test_a_folder_holds_no_pickle(folder: Path) -> None:

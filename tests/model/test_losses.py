@@ -110,11 +110,9 @@ def test_balance_gives_cells_the_same_weight(grid: Grid) -> None:
     counts = np.array([1.0, 10.0, 100.0])
     assert CrossEntropy().class_weights(counts) is None
     weights = CrossEntropy(class_balance=1.0).class_weights(counts)
-    assert weights is not None
     np.testing.assert_allclose(weights * counts, (weights * counts)[0])
     assert (weights * counts).sum() == pytest.approx(counts.sum())
     half = CrossEntropy(class_balance=0.5).class_weights(counts)
-    assert half is not None
     np.testing.assert_allclose(half[0] / half[2], 10.0)
     logits = draw_logits(grid, 4)
     target = {"cell": torch.tensor([0, 1, 2, 2]), "weight": torch.tensor([2.0, 1.0, 0.5, 0.5])}

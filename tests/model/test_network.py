@@ -146,10 +146,3 @@ def test_state_makes_the_same_network(fusion: str) -> None:
     images, mask = draw_views(2), torch.tensor([[1, 1, 1, 1], [1, 1, 0, 1]], dtype=torch.bool)
     with torch.no_grad():
         assert torch.equal(restored(images, mask), network(images, mask))
-
-
-def test_state_is_plain() -> None:
-    state = make_network().state()
-    assert state["backbone"]["name"] == "test_resnet"
-    assert state["fusion"] == {"kind": "concat", "view_dropout": 0.0}
-    assert {type(value) for value in state["head"].values()} <= {str, int, float, np.ndarray}

@@ -125,7 +125,6 @@ def test_columns_of_places_are_consistent_and_chunks_make_no_difference(monkeypa
 def test_few_calibration_places_give_no_radius_of_a_high_level() -> None:
     output, cell, error_km = draw_output(8, 5, 13)
     calibration = Calibration.fit(output, cell, error_km)
-    assert calibration.mass is not None
     assert calibration.mass["95"] is None
     columns = calibration.describe_places(output)
     assert "radius_90_km" not in columns
@@ -167,8 +166,6 @@ def test_the_output_of_a_head_with_cells(places_deg: Any) -> None:
     head = fit_head(3, places_deg, decoder=MeanDecoder(temperature=0.5))
     out = head(torch.randn(5, 3))
     output = decode_output(head, out)
-    assert head.grid is not None
-    assert output.logits is not None
     np.testing.assert_allclose(apply_temperature(output.logits), head.posterior(out).detach(), atol=1e-6)
     np.testing.assert_allclose(output.answers_deg, head.decode(out).detach(), atol=1e-9)
     assert output.sides_km is head.grid.class_sides_km
@@ -191,10 +188,8 @@ def test_a_head_without_cells_has_radii_of_one_size(places_deg: Any) -> None:
 def test_distances_to_the_cells_of_a_network_are_right_to_a_few_metres(places_deg: Any) -> None:
     """The network's vectors are float32. Without normalisation, an answer would lie 2 km off its cell's point."""
     head = fit_head(3, places_deg, grid=SquareGrid(size=100))
-    assert head.grid is not None
     points_deg = head.grid.class_points_deg
     output = decode_output(head, torch.zeros(len(points_deg), head.output_size), points_deg)
-    assert output.vectors is not None
     np.testing.assert_allclose(np.diag(compute_distances_km(points_deg, output.vectors)), 0.0, atol=0.2)
 
     others_deg = np.roll(points_deg, 1, axis=0)

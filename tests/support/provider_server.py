@@ -143,7 +143,6 @@ class ProviderServer:
         await runner.cleanup()
 
     async def _answer(self, request: web.Request) -> web.Response:
-        assert self.answer is not None
         self._note("image", request.path, "fixed")
         return self.answer(request)
 
@@ -321,7 +320,6 @@ class ProviderServer:
         if fault == "wrong type":
             return web.Response(text="<html>Sorry</html>", content_type="text/html")
         response = web.StreamResponse(headers={"Content-Type": content_type, "Content-Length": str(len(body))})
-        assert request.transport is not None
         if fault == "cut":
             request.transport.abort()
             return response

@@ -22,9 +22,7 @@ from geoguesser.model.losses import CellLoss, CrossEntropy, SmoothedCrossEntropy
 
 def fit(region: PlaneRegion, places: Any, loss: CellLoss | None = None) -> ClassificationHead:
     torch.manual_seed(0)
-    head = fit_head(8, places, region=region, grid=SquareGrid(size=20), loss=loss or CrossEntropy())
-    assert isinstance(head, ClassificationHead)
-    return head
+    return fit_head(8, places, region=region, grid=SquareGrid(size=20), loss=loss or CrossEntropy())
 
 
 @pytest.fixture(scope="module")
@@ -74,7 +72,6 @@ def test_the_posterior_is_the_softmax(head: ClassificationHead) -> None:
 
 
 def test_confident_logits_decode_to_the_class_point(head: ClassificationHead) -> None:
-    assert head.grid is not None
     decoded = head.decode(torch.eye(head.output_size) * 100)
     np.testing.assert_allclose(decoded.numpy(), head.grid.class_points_deg, atol=1e-4)
 
