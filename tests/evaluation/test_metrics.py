@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -19,7 +18,6 @@ from geoguesser.evaluation.metrics import (
 )
 from geoguesser.geo.grid import SquareGrid
 from geoguesser.inference.predictions import Predictions
-from geoguesser.reporting.evaluation import print_evaluation
 
 SPHERE = Geod(a=6371008.8, f=0.0)
 SETTINGS = BootstrapSettings(samples=1000, block_km=0.0)
@@ -128,20 +126,3 @@ def test_coverage_and_cell_accuracy_are_counted(croatia):
     points_only = Predictions(predicted, on_land)
     assert compute_prediction_coverage(points_only, true) is None
     assert compute_cell_accuracy(points_only, true) is None
-
-
-def test_printed_counts_of_one_are_singular(croatia, capsys):
-    point = np.array([[45.5, 16.0]])
-    metrics = compute_metrics(point, point, croatia, SETTINGS)
-    assert metrics["units"] == "1 place"
-
-    counts = {"places_with_broken_views": 1, "predictions_of_no_place": 1, "left out: bad_row": 1}
-    print_evaluation(metrics | {"counts": counts}, Path("folder"))
-    lines = capsys.readouterr().out.splitlines()
-    assert lines[0].startswith("1 place, ")
-    assert lines[-4:] == [
-        "1 place with broken views",
-        "1 prediction of no place",
-        "1 left out: bad row",
-        "Folder: folder",
-    ]

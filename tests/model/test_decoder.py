@@ -149,7 +149,3 @@ def test_a_decoder_is_restored_from_its_state(decoder: Decoder) -> None:
     restored = restore_decoder(decoder.state())
     assert type(restored) is type(decoder) is DECODERS[decoder.kind]
     assert restored.state() == decoder.state()
-
-
-def test_checkpoints_of_unfinished_runs_with_the_former_auto_decode_by_the_median() -> None:
-    assert restore_decoder({"kind": "auto"}).state() == MedianDecoder().state()

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import math
-from typing import Any
 
 import numpy as np
 import pytest
@@ -29,6 +28,8 @@ from geoguesser.model.uncertainty import (
     fit_temperature,
     restore_calibration,
 )
+
+PLACES_DEG = draw_places(300)
 
 
 @pytest.mark.parametrize("temperature", [0.5, 1.0, 2.5])
@@ -157,27 +158,22 @@ def test_state_is_plain_and_restores_the_calibration() -> None:
         assert restore_calibration(state) == calibration
 
 
-@pytest.fixture(scope="module")
-def places_deg() -> Any:
-    return draw_places(300)
-
-
-def test_the_output_of_a_head_with_cells(places_deg: Any) -> None:
-    head = fit_head(3, places_deg, decoder=MeanDecoder(temperature=0.5))
+def test_the_output_of_a_head_with_cells() -> None:
+    head = fit_head(3, PLACES_DEG, decoder=MeanDecoder(temperature=0.5))
     out = head(torch.randn(5, 3))
     output = decode_output(head, out)
     np.testing.assert_allclose(apply_temperature(output.logits), head.posterior(out).detach(), atol=1e-6)
     np.testing.assert_allclose(output.answers_deg, head.decode(out).detach(), atol=1e-9)
     assert output.sides_km is head.grid.class_sides_km
-    np.testing.assert_array_equal(decode_output(head, out, places_deg[:5]).answers_deg, places_deg[:5])
+    np.testing.assert_array_equal(decode_output(head, out, PLACES_DEG[:5]).answers_deg, PLACES_DEG[:5])
 
 
-def test_a_head_without_cells_has_radii_of_one_size(places_deg: Any) -> None:
-    head = fit_head(3, places_deg, RegressionHead)
+def test_a_head_without_cells_has_radii_of_one_size() -> None:
+    head = fit_head(3, PLACES_DEG, RegressionHead)
     output = decode_output(head, head(torch.randn(40, 3)))
     assert output.logits is None
 
-    error_km = haversine_km(output.answers_deg, places_deg[:40])
+    error_km = haversine_km(output.answers_deg, PLACES_DEG[:40])
     calibration = Calibration.fit(output, None, error_km)
     columns = calibration.describe_places(output)
     assert set(columns) == {"radius_50_km", "radius_90_km", "radius_95_km"}
@@ -185,9 +181,9 @@ def test_a_head_without_cells_has_radii_of_one_size(places_deg: Any) -> None:
     assert (columns["radius_50_km"] == np.sort(error_km)[math.ceil(41 * 0.5) - 1]).all()
 
 
-def test_distances_to_the_cells_of_a_network_are_right_to_a_few_metres(places_deg: Any) -> None:
+def test_distances_to_the_cells_of_a_network_are_right_to_a_few_metres() -> None:
     """The network's vectors are float32. Without normalisation, an answer would lie 2 km off its cell's point."""
-    head = fit_head(3, places_deg, grid=SquareGrid(size=100))
+    head = fit_head(3, PLACES_DEG, grid=SquareGrid(size=100))
     points_deg = head.grid.class_points_deg
     output = decode_output(head, torch.zeros(len(points_deg), head.output_size), points_deg)
     np.testing.assert_allclose(np.diag(compute_distances_km(points_deg, output.vectors)), 0.0, atol=0.2)

@@ -6,11 +6,13 @@ import base64
 import json
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass, field
 from typing import Any
 
 from support.json_server import JsonHandler, JsonServer
 
 
+@dataclass
 class HubStub:
     """State of the server.
 
@@ -22,12 +24,11 @@ class HubStub:
         refuses: Makes the server respond with 403 to a commit.
     """
 
-    def __init__(self) -> None:
-        self.address = ""
-        self.repositories: dict[str, bool] = {}
-        self.files: dict[str, dict[str, bytes]] = {}
-        self.tokens: set[str] = set()
-        self.refuses = False
+    address: str = ""
+    repositories: dict[str, bool] = field(default_factory=dict)
+    files: dict[str, dict[str, bytes]] = field(default_factory=dict)
+    tokens: set[str] = field(default_factory=set)
+    refuses: bool = False
 
 
 class _Handler(JsonHandler):

@@ -81,8 +81,7 @@ class WandbStub:
         if "viewer {" in query or "viewer{" in query:
             return {"viewer": _viewer()}
         method = getattr(self, f"_{name[0].lower()}{name[1:]}", None)
-        found: dict[str, Any] = method(variables) if method is not None else {}
-        return found
+        return method(variables) if method is not None else {}
 
     def _upsertBucket(self, given: dict[str, Any]) -> dict[str, Any]:
         run = self.run(given["name"] or given["id"])
@@ -118,16 +117,13 @@ class WandbStub:
         return {"project": None}
 
     def _runResumeStatus(self, given: dict[str, Any]) -> dict[str, Any]:
-        return {
-            "model": {"id": "p", "name": given["project"], "entity": {"id": "e", "name": ENTITY}, "bucket": None}
-        }
+        entity = {"id": "e", "name": ENTITY}
+        return {"model": {"id": "p", "name": given["project"], "entity": entity, "bucket": None}}
 
     def _getProjects(self, given: dict[str, Any]) -> dict[str, Any]:
         names = {"entityName": ENTITY, "createdAt": "2026-01-01T00:00:00", "isBenchmark": False, "user": None}
-        nodes = [
-            {"node": {"__typename": "Project", "id": "p", "name": name, **names}}
-            for name in {run["project"] for run in self.runs.values()}
-        ]
+        projects = {run["project"] for run in self.runs.values()}
+        nodes = [{"node": {"__typename": "Project", "id": "p", "name": name, **names}} for name in projects]
         page = {"__typename": "PageInfo", "endCursor": None, "hasNextPage": False}
         return {"models": {"pageInfo": page, "edges": nodes}}
 
@@ -158,9 +154,8 @@ class WandbStub:
         }
 
     def _sweepWithRuns(self, given: dict[str, Any]) -> dict[str, Any]:
-        return {
-            "project": {"sweep": {"id": "s", "name": given["sweep"], "config": self.sweep, "runs": {"edges": []}}}
-        }
+        sweep = {"id": "s", "name": given["sweep"], "config": self.sweep, "runs": {"edges": []}}
+        return {"project": {"sweep": sweep}}
 
     def _createAgent(self, given: dict[str, Any]) -> dict[str, Any]:
         return {"createAgent": {"agent": {"id": "agent"}}}
