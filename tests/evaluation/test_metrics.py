@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -18,6 +19,7 @@ from geoguesser.evaluation.metrics import (
 )
 from geoguesser.geo.grid import SquareGrid
 from geoguesser.inference.predictions import Predictions
+from geoguesser.reporting.evaluation import print_evaluation
 
 SPHERE = Geod(a=6371008.8, f=0.0)
 SETTINGS = BootstrapSettings(samples=1000, block_km=0.0)
@@ -126,3 +128,16 @@ def test_coverage_and_cell_accuracy_are_counted(croatia):
     points_only = Predictions(predicted, on_land)
     assert compute_prediction_coverage(points_only, true) is None
     assert compute_cell_accuracy(points_only, true) is None
+
+
+def test_counts_are_printed(croatia, capsys):
+    point = np.array([[45.5, 16.0]])
+    metrics = compute_metrics(point, point, croatia, SETTINGS)
+    assert metrics["units"] == "1 place"
+
+    counts = {"places_with_broken_views": 1, "predictions_of_no_place": 2, "left out: bad_row": 1}
+    print_evaluation(metrics | {"counts": counts}, Path("folder"))
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0].startswith("1 place, ")
+    expected = ["1 place with broken views", "2 predictions of no place", "1 left out: bad row", "Folder: folder"]
+    assert lines[-4:] == expected
