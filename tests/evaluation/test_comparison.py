@@ -9,9 +9,8 @@ import numpy as np
 import pandas as pd
 import pytest
 from scipy import stats
-from support.run_folders import make_places, write_run
+from support.run_folders import compare_folders, make_errors, make_places, write_run
 
-from geoguesser.commands.compare import load_choices, read_config
 from geoguesser.errors import ConfigError
 from geoguesser.evaluation.bootstrap import BootstrapSettings
 from geoguesser.evaluation.comparison import (
@@ -22,27 +21,12 @@ from geoguesser.evaluation.comparison import (
     WORSE,
     Comparison,
     GroupDifference,
-    compare_groups,
     format_letter,
 )
 from geoguesser.reporting.comparison.report import make_table
 from geoguesser.reporting.comparison.text import format_headline, list_notes
-from geoguesser.runs.run_folder import read_runs
 
 PLACES = make_places(200)
-QUICK = BootstrapSettings(samples=1000)
-
-# Difficulty of each place, shared by all runs.
-DIFFICULTY = np.random.default_rng(0).gamma(2.0, 15.0, 200)
-
-
-def make_errors(seed: int, spread: float = 4.0) -> np.ndarray:
-    return np.abs(DIFFICULTY + spread * np.random.default_rng(100 + seed).normal(size=200))
-
-
-def compare(region: Any, folders: list[Path], settings: BootstrapSettings = QUICK, **more: Any) -> Comparison:
-    runs, unused = read_runs([str(folder) for folder in folders], read_config)
-    return compare_groups(runs, unused, region, settings, choices=load_choices(), **more)
 
 
 def write(folder: Path, size: int, error_km: np.ndarray, places: pd.DataFrame = PLACES, **more: Any) -> Path:
@@ -63,14 +47,10 @@ def test_large_differences_are_distinguished_from_noise(tmp_path: Path, croatia)
         write(tmp_path, 62, 0.7 * make_errors(2), val_km=40.0),
         write(tmp_path, 63, make_errors(3) + 5.0, val_km=50.0),
     ]
-    comparison = compare(croatia, folders)
+    comparison = compare_folders(croatia, folders)
     verdicts = {entry.label: entry.difference and entry.difference.verdict for entry in comparison.entries}
-    assert verdicts == {
-        "grid.size=60": None,
-        "grid.size=61": WITHIN_NOISE,
-        "grid.size=62": BETTER,
-        "grid.size=63": WORSE,
-    }
+    labels = [f"grid.size={size}" for size in (60, 61, 62, 63)]
+    assert [verdicts[label] for label in labels] == [None, WITHIN_NOISE, BETTER, WORSE]
     means = [entry.mean.value for entry in comparison.entries]
     assert means == sorted(means)
     assert [entry.letter for entry in comparison.entries] == list("ABCD")
@@ -95,7 +75,7 @@ def test_large_differences_are_distinguished_from_noise(tmp_path: Path, croatia)
 
 def test_table_has_the_figures_of_the_predictions(tmp_path: Path, croatia):
     folders = [write(tmp_path, 1, make_errors(0), fit_s=7.0), write(tmp_path, 2, make_errors(1))]
-    table = make_table(compare(croatia, folders)).set_index("configuration")
+    table = make_table(compare_folders(croatia, folders)).set_index("configuration")
     row = table.loc["grid.size=1"]
     assert row["error_km_mean"] == pytest.approx(make_errors(0).mean())
     assert row["error_km_median"] == pytest.approx(np.median(make_errors(0)))
@@ -107,7 +87,9 @@ def test_table_has_the_figures_of_the_predictions(tmp_path: Path, croatia):
 
 
 def test_few_places_have_no_interval_of_means_but_of_differences(tmp_path: Path, croatia):
-    comparison = compare(croatia, [write(tmp_path, at, make_errors(at)[:39], PLACES[:39]) for at in (1, 2)])
+    comparison = compare_folders(
+        croatia, [write(tmp_path, at, make_errors(at)[:39], PLACES[:39]) for at in (1, 2)]
+    )
     for entry in comparison.entries:
         assert (entry.mean.low, entry.mean.high) == (None, None)
         assert entry.median.low < entry.median.value < entry.median.high
@@ -119,13 +101,13 @@ def test_few_places_have_no_interval_of_means_but_of_differences(tmp_path: Path,
 
 def test_baseline_has_the_least_validation_error_or_is_chosen(tmp_path: Path, croatia):
     folders = [write(tmp_path, at, make_errors(at), val_km=val) for at, val in enumerate((30.0, 10.0, 20.0))]
-    comparison = compare(croatia, folders)
+    comparison = compare_folders(croatia, folders)
     assert comparison.entries[comparison.baseline].label == "grid.size=1"
     for word in ("2", str(folders[2]), f"{tmp_path.name}/2/"):
-        comparison = compare(croatia, folders, baseline=word)
+        comparison = compare_folders(croatia, folders, baseline=word)
         assert comparison.entries[comparison.baseline].label == "grid.size=2"
     with pytest.raises(ConfigError, match=r"^baseline must be one of the runs: 0, 1, 2, got 'd'"):
-        compare(croatia, folders, baseline="d")
+        compare_folders(croatia, folders, baseline="d")
 
 
 def test_runs_on_different_places_are_compared_on_shared_ones(tmp_path: Path, croatia):
@@ -135,7 +117,7 @@ def test_runs_on_different_places_are_compared_on_shared_ones(tmp_path: Path, cr
         write(tmp_path, 2, make_errors(0)[:19], PLACES[:19]),
         write(tmp_path, 3, make_errors(0)[:30], make_places(30, seed=9)),
     ]
-    comparison = compare(croatia, folders)
+    comparison = compare_folders(croatia, folders)
     entries = {entry.label: entry for entry in comparison.entries}
     part, few, none = (entries[f"grid.size={size}"].difference for size in (1, 2, 3))
     assert (part.places, part.verdict) == (80, WORSE)
@@ -152,13 +134,13 @@ def test_runs_on_different_places_are_compared_on_shared_ones(tmp_path: Path, cr
 def test_a_place_that_moved_is_not_shared(tmp_path: Path, croatia):
     moved = PLACES.assign(true_latitude=PLACES["true_latitude"] + 0.01 * (np.arange(200) < 50))
     folders = [write(tmp_path, 0, make_errors(0)), write(tmp_path, 1, make_errors(1), moved)]
-    assert find_difference(compare(croatia, folders)).places == 150
+    assert find_difference(compare_folders(croatia, folders)).places == 150
 
 
 def test_order_of_rows_does_not_matter(tmp_path: Path, croatia):
     first, second = (write(tmp_path, size, make_errors(size)) for size in (0, 1))
     turned = write(tmp_path / "turned", 1, make_errors(1)[::-1], PLACES[::-1].reset_index(drop=True))
-    straight, mixed = (make_table(compare(croatia, [first, other])) for other in (second, turned))
+    straight, mixed = (make_table(compare_folders(croatia, [first, other])) for other in (second, turned))
     pd.testing.assert_frame_equal(straight, mixed)
 
 
@@ -170,12 +152,11 @@ def write_seeds(folder: Path, size: int, errors: list[np.ndarray]) -> list[Path]
 
 
 def test_seeds_widen_the_interval_and_show_their_spread(tmp_path: Path, croatia):
-    steady, varied = (
-        compare(
-            croatia, write_seeds(tmp_path, size, [make_errors(seed, 1.0) + step * seed for seed in range(3)])
-        ).entries[0]
-        for size, step in ((1, 0.0), (2, 8.0))
-    )
+    entries = []
+    for size, step in ((1, 0.0), (2, 8.0)):
+        errors = [make_errors(seed, spread_km=1.0) + step * seed for seed in range(3)]
+        entries.append(compare_folders(croatia, write_seeds(tmp_path, size, errors)).entries[0])
+    steady, varied = entries
     assert steady.seed_std_km < 0.5
     assert varied.seed_std_km == pytest.approx(8.0, abs=0.5)
     assert varied.mean.high - varied.mean.low > 2 * (steady.mean.high - steady.mean.low)
@@ -184,7 +165,7 @@ def test_seeds_widen_the_interval_and_show_their_spread(tmp_path: Path, croatia)
 
 def test_a_group_with_one_seed_is_noted(tmp_path: Path, croatia):
     folders = write_seeds(tmp_path, 1, [make_errors(seed) for seed in range(3)])
-    comparison = compare(croatia, [*folders, write(tmp_path, 2, make_errors(9))])
+    comparison = compare_folders(croatia, [*folders, write(tmp_path, 2, make_errors(9))])
     single = next(entry.letter for entry in comparison.entries if entry.seed_std_km is None)
     (note,) = (note for note in list_notes(comparison) if "one seed" in note)
     assert note.startswith(f"{single} has one seed")
@@ -199,12 +180,12 @@ def test_verdicts_account_for_the_number_of_comparisons(tmp_path: Path, croatia)
     near = write(tmp_path, 1, make_errors(0) + 100.0 + values + shift)
 
     settings = BootstrapSettings(samples=5000, block_km=0.0)
-    alone = find_difference(compare(croatia, [base, near], settings))
+    alone = find_difference(compare_folders(croatia, [base, near], settings))
     assert 0.001 < alone.p < 0.05
     assert alone.verdict == WORSE
 
     many = [write(tmp_path, size, 100.0 + make_errors(0) + values[::-1]) for size in range(2, 13)]
-    comparison = compare(croatia, [base, near, *many], settings)
+    comparison = compare_folders(croatia, [base, near, *many], settings)
     among = next(entry.difference for entry in comparison.entries if entry.label == "grid.size=1")
     assert among.p == alone.p
     assert among.p_holm > 0.05
@@ -213,13 +194,15 @@ def test_verdicts_account_for_the_number_of_comparisons(tmp_path: Path, croatia)
 
 
 def test_equal_runs_are_within_noise(tmp_path: Path, croatia):
-    difference = find_difference(compare(croatia, [write(tmp_path, size, make_errors(0)) for size in range(2)]))
+    difference = find_difference(
+        compare_folders(croatia, [write(tmp_path, size, make_errors(0)) for size in range(2)])
+    )
     assert (difference.mean.value, difference.mean.low, difference.mean.high) == (0.0, 0.0, 0.0)
     assert (difference.verdict, difference.nearer, difference.p) == (WITHIN_NOISE, 0.5, 1.0)
 
 
 def test_one_configuration_has_a_headline_and_its_name(tmp_path: Path, croatia):
-    comparison = compare(croatia, [write(tmp_path, 60, make_errors(0))])
+    comparison = compare_folders(croatia, [write(tmp_path, 60, make_errors(0))])
     assert format_headline(comparison).startswith("One configuration: mean error ")
     assert comparison.entries[0].label == "60"
 

@@ -9,9 +9,9 @@ from typing import Any
 import numpy as np
 import pytest
 import shapely
-from PIL import Image
 from pyproj import Geod
-from shapely.geometry import MultiPolygon
+from support.pictures import draw_picture
+from support.toy_run import REGION, draw_places
 
 from geoguesser.evaluation.error_budget import (
     compute_budget,
@@ -23,16 +23,9 @@ from geoguesser.evaluation.error_budget import (
 )
 from geoguesser.geo.distance import EARTH_RADIUS_KM, haversine_km, to_unit
 from geoguesser.geo.grid import Grid, SquareGrid
-from geoguesser.geo.region import PlaneRegion, world
+from geoguesser.geo.region import world
 from geoguesser.model.uncertainty import HeadOutput
 from geoguesser.reporting.run import uncertainty_plots
-
-REGION = PlaneRegion("Toyland", MultiPolygon([shapely.box(15.0, 45.0, 16.0, 45.7)]), "EPSG:3765")
-
-
-def draw_places(count: int, seed: int) -> Any:
-    rng = np.random.default_rng(seed)
-    return np.stack([rng.uniform(45.0, 45.7, count), rng.uniform(15.0, 16.0, count)], axis=-1)
 
 
 def make_budget(count: int) -> tuple[Grid, HeadOutput, Any, Any, dict[str, Any]]:
@@ -50,7 +43,7 @@ def make_budget(count: int) -> tuple[Grid, HeadOutput, Any, Any, dict[str, Any]]
 
 
 def test_every_table_sums_to_the_mean_error() -> None:
-    grid, _, test, error_km, budget = make_budget(200)
+    grid, output, test, error_km, budget = make_budget(200)
     assert budget["error_km_mean"] == pytest.approx(error_km.mean(), abs=1e-12)
     floor = haversine_km(grid.class_points_deg[grid.assign(test)], test)
     assert budget["floor_km_mean"] == pytest.approx(floor.mean(), abs=1e-9)
@@ -64,17 +57,12 @@ def test_every_table_sums_to_the_mean_error() -> None:
         assert all(group["excess_km"] >= -1e-12 for group in groups)
     json.dumps(budget, allow_nan=False)
 
-
-def test_groups_by_cell() -> None:
-    grid, output, test, error_km, budget = make_budget(200)
-    assert output.logits is not None
     right = output.logits.argmax(axis=1) == grid.assign(test)
     group = budget["by_cell"]["right"]
     assert group["places"] == right.sum() > 0
     assert group["error_km_mean"] == pytest.approx(error_km[right].mean())
-    line = format_error_budget(budget)
-    assert line is not None
-    assert line.startswith(f"mean error {error_km.mean():.1f} km = floor of the grid ")
+    line = f"mean error {error_km.mean():.1f} km = floor of the grid "
+    assert format_error_budget(budget).startswith(line)
 
 
 @pytest.mark.parametrize("size", [9, 60])
@@ -93,9 +81,8 @@ def test_floors_of_class_points_that_differ_by_place() -> None:
     cell = np.array([4, 0, 2])
     expected = haversine_km(draw_places(5, 4)[cell], test)
     np.testing.assert_allclose(compute_floors_km(vectors, cell, test), expected, atol=1e-6)
-    np.testing.assert_allclose(
-        compute_floors_km(np.broadcast_to(vectors, (3, 5, 3)), cell, test), expected, atol=1e-6
-    )
+    by_place = np.broadcast_to(vectors, (3, 5, 3))
+    np.testing.assert_allclose(compute_floors_km(by_place, cell, test), expected, atol=1e-6)
 
 
 def test_nearest_distance_agrees_with_brute_force() -> None:
@@ -141,12 +128,11 @@ def test_a_head_without_cells_has_no_floors(tmp_path: Path) -> None:
     assert budget["floor_km_mean"] is None
     assert format_error_budget(budget) is None
     assert sum(group["km"] for group in budget["by_part"].values()) == pytest.approx(error_km.mean())
-    uncertainty_plots.draw_budget(tmp_path / "a.png", budget=budget)
+    draw_picture(tmp_path, uncertainty_plots.draw_budget, budget=budget)
 
 
 @pytest.mark.parametrize("count", [1, 200])
 def test_pictures_of_few_and_many_places(tmp_path: Path, count: int) -> None:
     budget = make_budget(count)[-1]
-    uncertainty_plots.draw_budget(tmp_path / "a.png", budget=json.loads(json.dumps(budget)), title="Some title")
-    with Image.open(tmp_path / "a.png") as picture:
-        assert picture.width == 1200
+    recorded = json.loads(json.dumps(budget))
+    draw_picture(tmp_path, uncertainty_plots.draw_budget, budget=recorded, title="Some title")

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 from scipy import stats
 
 from geoguesser.evaluation.bootstrap import Resampling
@@ -52,15 +50,6 @@ def test_nominal_95_percent_covers_93_to_97(count: int):
         assert 0.93 <= share <= 0.97, (name, share)
 
 
-def test_coverage_of_plain_percentiles_is_too_low():
-    random = np.random.default_rng(0)
-    values = random.lognormal(0.0, 0.75, (1000, 20))
-    draws = np.concatenate(list(Resampling(np.arange(20), samples=1000, seed=0).iter_counts()))
-    low, high = np.quantile(draws @ values.T / 20, (0.025, 0.975), axis=0)
-    truth = np.exp(0.75**2 / 2)
-    assert ((low <= truth) & (truth <= high)).mean() < 0.91
-
-
 def test_p_is_below_5_percent_exactly_if_the_interval_excludes_0():
     random, draws = np.random.default_rng(0), Resampling(np.arange(30), samples=2000, seed=0)
     for seeds in (None, SeedNoise(0.05, 0.01, 3.0)):
@@ -79,31 +68,21 @@ def test_p_of_symmetric_values_is_near_students():
     assert compute_p_value(pivot) == pytest.approx(stats.ttest_1samp(values, 0.0).pvalue, rel=0.3)
 
 
-def test_p_of_constant_differences():
+def test_p_of_constant_and_of_large_differences():
     draws = Resampling(np.arange(20), samples=1000, seed=0)
     assert compute_p_value(draws.mean(np.zeros(20))) == 1.0
     assert compute_p_value(draws.mean(np.full(20, 2.0))) == 0.0
     assert 0.0 < compute_p_value(draws.mean(np.full(20, 2.0)), SeedNoise(1.0, 0.0, 2)) < 1.0
 
-
-def test_p_is_limited_by_the_number_of_resamples():
-    draws = Resampling(np.arange(20), samples=1000, seed=0)
-    assert compute_p_value(draws.mean(100.0 + np.random.default_rng(0).normal(size=20))) >= 1 / 1001
+    # Values that vary have no p below what the number of resamples resolves.
+    large = 100.0 + np.random.default_rng(0).normal(size=20)
+    assert compute_p_value(draws.mean(large)) >= 1 / 1001
 
 
 def test_holm_is_the_textbooks():
     assert adjust_holm([0.01, 0.04, 0.03, 0.005]) == pytest.approx([0.03, 0.06, 0.06, 0.02])
     assert adjust_holm([]) == []
     assert adjust_holm([0.6, 0.9]) == pytest.approx([1.0, 1.0])
-
-
-@given(st.lists(st.floats(0.0, 1.0), max_size=8))
-def test_holm_keeps_the_order_and_is_between_p_and_bonferroni(values: list[float]):
-    adjusted = adjust_holm(values)
-    for p, value in zip(values, adjusted, strict=True):
-        assert p <= value <= min(1.0, p * len(values)) + 1e-12
-    order = np.argsort(values, kind="stable")
-    assert (np.diff(np.array(adjusted)[order]) >= 0).all()
 
 
 def test_seed_noise_agrees_with_the_analysis_of_variance():
@@ -113,7 +92,6 @@ def test_seed_noise_agrees_with_the_analysis_of_variance():
     rest = ((table - table.mean(1, keepdims=True) - table.mean(0) + table.mean()) ** 2).sum()
     component = (between - rest / ((seeds - 1) * (places - 1))) / places
     noise = compute_seed_noise(table)
-    assert noise is not None
     assert noise.observed_variance - noise.place_variance == pytest.approx(component / seeds)
     assert noise.degrees_of_freedom == 3
 
@@ -121,16 +99,12 @@ def test_seed_noise_agrees_with_the_analysis_of_variance():
 def test_equal_seeds_add_nothing_and_one_seed_has_no_noise():
     place = np.random.default_rng(0).gamma(2.0, 10.0, 30)
     same = compute_seed_noise(np.stack([place] * 3))
-    assert same is not None
     assert same.variance == pytest.approx(0.0, abs=1e-20)
     assert compute_seed_noise(place[None]) is None
     pivot = Resampling(np.arange(30), samples=1000, seed=0).mean(place)
     below, above = pivot.compute_margins(0.05, symmetrise=SYMMETRY_WITH_SEEDS)
     interval = compute_mean_interval(pivot, 0.95, same)
-    assert (interval.low, interval.high) == (
-        pytest.approx(pivot.value - below),
-        pytest.approx(pivot.value + above),
-    )
+    assert (interval.low, interval.high) == pytest.approx((pivot.value - below, pivot.value + above))
 
 
 def test_margins_are_added_as_squares():
@@ -145,7 +119,6 @@ def test_margins_are_added_as_squares():
 def test_noise_of_two_sides_is_that_of_welch_and_satterthwaite():
     first, second = SeedNoise(1.0, 0.25, 2), SeedNoise(3.0, 0.5, 4)
     combined = combine_seed_noise(first, second)
-    assert combined is not None
     assert combined.variance == 4.0 - 0.75
     assert combined.degrees_of_freedom == pytest.approx(16.0 / (1.0 / 2 + 9.0 / 4))
     assert combine_seed_noise(None, None) is None

@@ -82,7 +82,6 @@ def test_blank_predictions_are_left_out(tmp_path: Path):
     ("text", "message"),
     [
         ("uuid,latitude,longitude\na,45,16\nb,x,16\n", r"row 3: latitude must be a number \(1 are not\), got 'x'"),
-        ("uuid,latitude,longitude\na,45,16\nb,,16\n", "row 3: latitude must be a number"),
         ("uuid,latitude,longitude\na,95,16\n", r"row 2: latitude must be within 90 degrees .*swapped"),
         ("uuid,latitude,longitude\na,45,181\n", "row 2: longitude must be within 180 degrees"),
         ("uuid,latitude,longitude\na,451234567,16\n", "metres or millionths"),

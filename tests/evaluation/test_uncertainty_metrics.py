@@ -8,8 +8,9 @@ from typing import Any
 
 import numpy as np
 import pytest
-from PIL import Image
 from sklearn.metrics import log_loss
+from support.head_outputs import draw_output
+from support.pictures import draw_picture
 
 from geoguesser.evaluation.uncertainty_metrics import (
     compute_abstention,
@@ -18,24 +19,13 @@ from geoguesser.evaluation.uncertainty_metrics import (
     explain_missing_calibration,
     summarise_uncertainty,
 )
-from geoguesser.geo.distance import haversine_km, to_unit
 from geoguesser.model.uncertainty import Calibration, HeadOutput, apply_temperature
 from geoguesser.reporting.run import uncertainty_plots
 
 
-def make_output(count: int, cells: int, seed: int) -> tuple[HeadOutput, Any, Any]:
-    rng = np.random.default_rng(seed)
-    points_deg = np.stack([rng.uniform(44, 46, cells), rng.uniform(14, 18, cells)], axis=-1)
-    logits = rng.normal(0.0, 3.0, (count, cells))
-    cell = (apply_temperature(logits, 2.0).cumsum(axis=1) > rng.random((count, 1))).argmax(axis=1)
-    output = HeadOutput(points_deg[logits.argmax(axis=1)], logits, to_unit(points_deg), np.full(cells, 40.0))
-    true_deg = points_deg[cell] + rng.uniform(-0.2, 0.2, (count, 2))
-    return output, cell, haversine_km(output.answers_deg, true_deg)
-
-
 def summarise(calibrating: int, testing: int, cells: int) -> dict[str, Any]:
-    calibration = Calibration.fit(*make_output(calibrating, cells, 1))
-    output, cell, error_km = make_output(testing, cells, 2)
+    calibration = Calibration.fit(*draw_output(calibrating, cells, 1))
+    output, cell, error_km = draw_output(testing, cells, 2)
     return summarise_uncertainty(calibration, calibration.describe_places(output, cell), output, cell, error_km)
 
 
@@ -51,8 +41,8 @@ def test_reliability_by_hand() -> None:
 
 
 def test_summary_agrees_with_the_columns() -> None:
-    calibration = Calibration.fit(*make_output(400, 12, 3))
-    output, cell, error_km = make_output(500, 12, 4)
+    calibration = Calibration.fit(*draw_output(400, 12, 3))
+    output, cell, error_km = draw_output(500, 12, 4)
     columns = calibration.describe_places(output, cell)
     part = summarise_uncertainty(calibration, columns, output, cell, error_km)
     json.dumps(part, allow_nan=False)
@@ -104,11 +94,9 @@ def test_reasons_name_key_and_numbers() -> None:
 @pytest.mark.parametrize(("calibrating", "testing", "cells"), [(60, 300, 9), (3, 1, 4), (25, 2, 1)])
 def test_pictures_of_many_and_few_places(tmp_path: Path, calibrating: int, testing: int, cells: int) -> None:
     part = json.loads(json.dumps(summarise(calibrating, testing, cells), allow_nan=False))
-    uncertainty_plots.draw_calibration(tmp_path / "a.png", uncertainty=part)
-    uncertainty_plots.draw_abstention(tmp_path / "b.png", abstention=part["abstention"], title="Some $title")
-    for path in tmp_path.iterdir():
-        with Image.open(path) as picture:
-            assert picture.width == 1200
+    draw_picture(tmp_path, uncertainty_plots.draw_calibration, uncertainty=part)
+    abstention = part["abstention"]
+    draw_picture(tmp_path, uncertainty_plots.draw_abstention, abstention=abstention, title="Some $title")
 
 
 def test_a_head_without_cells_has_only_radii(tmp_path: Path) -> None:
@@ -120,4 +108,4 @@ def test_a_head_without_cells_has_only_radii(tmp_path: Path) -> None:
         assert part[name] is None
     assert part["expected_error_km_mean"] is None
     assert part["radii"]["50"]["km_mean"] == part["radii"]["50"]["km_median"]
-    uncertainty_plots.draw_calibration(tmp_path / "a.png", uncertainty=part)
+    draw_picture(tmp_path, uncertainty_plots.draw_calibration, uncertainty=part)

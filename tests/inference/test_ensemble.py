@@ -10,7 +10,7 @@ import pytest
 import torch
 from scipy.optimize import minimize
 from support.toy_locators import IMAGES, check_same_answers, make_locator
-from support.toy_run import IMAGE, REGION, toy_network, toy_places
+from support.toy_run import IMAGE, REGION, fit_head, toy_network, toy_places
 
 from geoguesser.data.images import ImageSpec
 from geoguesser.errors import ConfigError, MissingFileError
@@ -125,9 +125,7 @@ def test_points_are_geometric_medians_where_grids_differ():
 
 def test_regression_and_classification_are_combined():
     network = toy_network()
-    network.head = RegressionHead.fit(
-        in_features=network.fusion.output_size, region=REGION, train_coords_deg=toy_places()[0]
-    )
+    network.head = fit_head(network.fusion.output_size, toy_places()[0], RegressionHead)
     regression = Predictor(network, REGION, IMAGE)
     single = Ensemble([regression]).predict([IMAGES])
     assert single.posterior is single.expected_error_km is None
@@ -144,11 +142,8 @@ def test_each_member_gets_images_of_its_size():
     assert [spec.size for spec in ensemble.specs] == [32, 48]
     enlarged = torch.nn.functional.interpolate(IMAGES.flatten(0, 1).float(), size=48).byte().unflatten(0, (-1, 4))
     predictions = ensemble.predict([IMAGES, enlarged])
-    parts = [
-        small.predict(IMAGES).posterior,
-        large.predict(enlarged).posterior,
-        make_locator(2).predict(IMAGES).posterior,
-    ]
+    members = [(small, IMAGES), (large, enlarged), (make_locator(2), IMAGES)]
+    parts = [member.predict(images).posterior for member, images in members]
     np.testing.assert_allclose(predictions.posterior, np.mean(parts, axis=0), atol=1e-6)
 
 

@@ -31,29 +31,34 @@ def test_a_folder_of_places_with_one_to_four_views(tmp_path: Path):
         save_photo(tmp_path / "b" / f"{heading}.jpg")
     save_photo(tmp_path / "a" / "180.PNG")
     save_photo(tmp_path / "a" / "notes.txt.jpg")
+    (tmp_path / "a" / "0.bmp").write_bytes(b"BM")
     save_photo(tmp_path / ".hidden" / "0.jpg")
     (tmp_path / "empty").mkdir()
+    for name in ("0.jpg", "0.png", "90.jpg"):
+        save_photo(tmp_path / "twice" / name)
     places = find_places(str(tmp_path))
     assert list_views(places) == {
         "a": [None, None, "180.PNG", None],
         "b": ["0.jpg", "90.jpg", "180.jpg", "270.jpg"],
         "empty": [None] * 4,
+        "twice": [None, "90.jpg", None, None],
     }
-    assert [place.views for place in places] == [1, 4, 0]
-    assert places[0].notes == ("not used: notes.txt.jpg",)
-    assert places[1].notes == ()
-    assert places[2].notes == ("holds no view",)
+    assert [place.views for place in places] == [1, 4, 0, 1]
+    notes = [
+        ("not used: 0.bmp, notes.txt.jpg",),
+        (),
+        ("holds no view",),
+        ("two files for one heading: 0.jpg, 0.png",),
+    ]
+    assert [place.notes for place in places] == notes
+    assert load_place(places[3], [SPEC]).problems == list(notes[3])
 
 
-def test_unread_images_are_named(tmp_path: Path, caplog: pytest.LogCaptureFixture):
-    save_photo(tmp_path / "set" / "p" / "90.jpg")
-    (tmp_path / "set" / "p" / "0.bmp").write_bytes(b"BM")
-    (place,) = find_places(str(tmp_path / "set"))
-    assert place.notes == ("not used: 0.bmp",)
-    save_photo(tmp_path / "photos" / "a.jpg")
-    (tmp_path / "photos" / "b.gif").write_bytes(b"GIF")
-    (tmp_path / "photos" / "c.TIF").write_bytes(b"II")
-    assert list(list_views(find_places(str(tmp_path / "photos")))) == ["a"]
+def test_photos_of_other_formats_are_named(tmp_path: Path, caplog: pytest.LogCaptureFixture):
+    save_photo(tmp_path / "a.jpg")
+    (tmp_path / "b.gif").write_bytes(b"GIF")
+    (tmp_path / "c.TIF").write_bytes(b"II")
+    assert list(list_views(find_places(str(tmp_path)))) == ["a"]
     assert "2 images are no JPEG, PNG or WebP and left out: b.gif, c.TIF" in caplog.text
 
 
@@ -91,15 +96,6 @@ def test_photos_are_places_named_by_their_stems(tmp_path: Path):
     assert list(list_views(find_places(str(tmp_path / "*.jpg")))) == ["x"]
     save_photo(tmp_path / "x.png")
     assert list(list_views(find_places(str(tmp_path)))) == ["sub", "x.jpg", "x.png", "y"]
-
-
-def test_two_files_for_a_heading_are_not_used(tmp_path: Path):
-    for name in ("0.jpg", "0.png", "90.jpg"):
-        save_photo(tmp_path / "set" / "p" / name)
-    (place,) = find_places(str(tmp_path / "set"))
-    assert list(place.files.names) == [None, "90.jpg", None, None]
-    assert place.notes == ("two files for one heading: 0.jpg, 0.png",)
-    assert load_place(place, [SPEC]).problems == ["two files for one heading: 0.jpg, 0.png"]
 
 
 def test_a_link_out_of_the_folder_is_not_followed(tmp_path: Path):

@@ -11,12 +11,6 @@ from scipy.stats import binomtest
 from geoguesser.model import conformal
 
 
-def test_mass_scores_by_hand() -> None:
-    posterior = np.array([[0.5, 0.2, 0.3], [0.25, 0.5, 0.25], [1.0, 0.0, 0.0]])
-    expected = [[0.0, 0.8, 0.5], [0.5, 0.0, 0.5], [0.0, 1.0, 1.0]]
-    np.testing.assert_allclose(conformal.compute_mass_scores(posterior), expected)
-
-
 def test_mass_scores_are_their_definition() -> None:
     posterior = np.random.default_rng(0).integers(0, 5, (40, 7)) + 1e-9
     posterior /= posterior.sum(axis=1, keepdims=True)
@@ -32,12 +26,6 @@ def test_the_quantile_is_the_right_order_statistic() -> None:
     assert conformal.compute_quantile(scores, 0.5) == 9.0
     assert conformal.compute_quantile(np.array([3.0]), 0.5) == 3.0
     assert conformal.compute_quantile(np.zeros(0), 0.5) == math.inf
-
-
-def test_sets_contain_the_most_probable_cell_and_grow_with_the_threshold() -> None:
-    scores = conformal.compute_mass_scores(np.array([[0.9, 0.06, 0.04], [0.4, 0.35, 0.25]]))
-    sizes = [(scores <= threshold).sum(axis=1).tolist() for threshold in (0.0, 0.7, 0.93, math.inf)]
-    assert sizes == [[1, 1], [1, 2], [2, 3], [3, 3]]
 
 
 @pytest.mark.parametrize(("hits", "count"), [(0, 1), (1, 1), (9, 10), (450, 500), (500, 500)])

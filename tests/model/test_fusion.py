@@ -77,7 +77,6 @@ def test_a_place_without_views_gives_zeros(kind: str, features: torch.Tensor) ->
     fused = fusion(features.requires_grad_(), MASK)
     assert torch.equal(fused[3], torch.zeros(fusion.output_size))
     fused.sum().backward()
-    assert features.grad is not None
     assert features.grad.isfinite().all()
     assert (features.grad[~MASK] == 0).all()
 
@@ -152,19 +151,6 @@ def test_attention_starts_near_the_mean_and_every_part_learns(features: torch.Te
         assert parameter.grad.abs().sum() > 0, name
 
 
-def test_attention_distinguishes_headings_and_the_mean_does_not(features: torch.Tensor) -> None:
-    turned = features.roll(1, dims=1)  # by 90 degrees
-    fusion = make_large_attention()
-    assert not torch.allclose(fusion(features, ALL), fusion(turned, ALL), atol=1e-3)
-    assert torch.allclose(MeanFusion(6)(features, ALL), MeanFusion(6)(turned, ALL))
-
-    # If the vectors of the headings turn with the views, the output stays.
-    before = fusion(features, ALL)
-    with torch.no_grad():
-        fusion.headings.copy_(fusion.headings.roll(1, dims=0))  # type: ignore[operator,union-attr]
-    torch.testing.assert_close(fusion(turned, ALL), before, atol=1e-5, rtol=1e-4)
-
-
 def test_attention_is_the_same_in_training_and_evaluation(features: torch.Tensor) -> None:
     fusion = make_large_attention(layers=2)
     training = fusion.train()(features, MASK).detach()
@@ -186,21 +172,6 @@ def test_attention_under_autocast(dtype: torch.dtype, features: torch.Tensor) ->
         assert parameter.grad.isfinite().all(), name
 
 
-def train_classifier(
-    fusion: Fusion, features: torch.Tensor, mask: torch.Tensor, target: torch.Tensor
-) -> torch.nn.Linear:
-    """Trains a linear layer and the fusion together, and returns the layer."""
-    head = torch.nn.Linear(fusion.output_size, int(target.max()) + 1)
-    optimizer = torch.optim.Adam([*fusion.parameters(), *head.parameters()], lr=1e-2)
-    for step in range(150):
-        kept = drop_views(mask, fusion.view_dropout, step)
-        loss = torch.nn.functional.cross_entropy(head(fusion(features, kept)), target)
-        optimizer.zero_grad()
-        loss.backward()
-        optimizer.step()
-    return head
-
-
 @pytest.mark.parametrize("kind", sorted(FUSIONS))
 def test_one_informative_view_is_enough(kind: str) -> None:
     """Only the view to the east shows the class. With view dropout in training, it suffices in any combination."""
@@ -208,9 +179,17 @@ def test_one_informative_view_is_enough(kind: str) -> None:
     target = torch.randint(0, 3, (512,), generator=generator)
     features = 0.2 * torch.rand(512, 4, 6, generator=generator)
     features[torch.arange(512), 1, target] += 1.0
-    mask = torch.ones(512, 4, dtype=torch.bool)
+
     fusion = make_fusion(kind, view_dropout=0.4)
-    head = train_classifier(fusion, features[:256], mask[:256], target[:256])
+    head = torch.nn.Linear(fusion.output_size, 3)
+    optimizer = torch.optim.Adam([*fusion.parameters(), *head.parameters()], lr=1e-2)
+    for step in range(150):
+        kept = drop_views(torch.ones(256, 4, dtype=torch.bool), fusion.view_dropout, step)
+        loss = torch.nn.functional.cross_entropy(head(fusion(features[:256], kept)), target[:256])
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+
     for views in itertools.product([False, True], repeat=4):
         with torch.no_grad():
             answers = head(fusion(features[256:], torch.tensor(views).expand(256, 4))).argmax(-1)
@@ -261,15 +240,11 @@ def test_absent_views_stay_absent_and_the_last_one_stays() -> None:
     assert torch.equal(kept[2::4], mask[2::4])
 
 
-def test_only_the_mean_without_view_dropout_condenses_places() -> None:
-    features = torch.randn(3, 4, 6, generator=torch.Generator().manual_seed(0))
-    mask = torch.tensor([[True, True, True, True], [True, False, False, True], [False, False, False, False]])
-    condensed = MeanFusion(6).condense(features, mask)
-    assert condensed is not None
-    assert condensed.shape == (3, 1, 6)
-    assert torch.equal(condensed[:, 0], MeanFusion(6)(features, mask))
+def test_only_the_mean_without_view_dropout_condenses_places(features: torch.Tensor) -> None:
+    condensed = MeanFusion(6).condense(features, MASK)
+    assert torch.equal(condensed, MeanFusion(6)(features, MASK)[:, None])
     for fusion in (MeanFusion(6, view_dropout=0.3), ConcatFusion(6), AttentionFusion(6, width=4)):
-        assert fusion.condense(features, mask) is None
+        assert fusion.condense(features, MASK) is None
 
 
 @pytest.mark.parametrize(

@@ -42,9 +42,7 @@ def test_it_agrees_with_pyproj_to_a_metre(land: str, croatia: PlaneRegion) -> No
     assert bool(torch.isfinite(outside).all())
 
 
-def test_a_crs_that_no_polynomial_follows_is_refused(
-    croatia: PlaneRegion, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_crs_that_no_polynomial_follows_is_refused(croatia: PlaneRegion, monkeypatch) -> None:
     monkeypatch.setattr(inverse_projection, "POLYNOMIAL_DEGREES", (1, 2))
     rule = r"^the CRS of region Croatia cannot be exported: .*, got '.* m off'\. Train with head\.space=sphere"
     with pytest.raises(RegionError, match=rule):

@@ -40,20 +40,15 @@ def test_a_single_place_keeps_its_axes() -> None:
     assert float(results.error_km[0]) == pytest.approx(2 * math.pi * 6371.0088 / 360, rel=1e-5)
 
 
-def test_reset_removes_all_places() -> None:
+def test_reset_removes_all_places_and_checkpoints_hold_none() -> None:
     metric = PlaceErrors()
     values = (torch.zeros(1, 2), torch.zeros(1, 2), torch.zeros(1, 0).bool())
     metric.update(torch.tensor([1]), *values)
     metric.compute()
+    assert metric.state_dict() == {}
     metric.reset()
     metric.update(torch.tensor([2]), *values)
     assert metric.compute().index.tolist() == [2]
-
-
-def test_checkpoints_hold_no_results() -> None:
-    metric = PlaceErrors()
-    metric.update(torch.tensor([1]), torch.zeros(1, 2), torch.zeros(1, 2), torch.zeros(1, 0).bool())
-    assert metric.state_dict() == {}
 
 
 def test_summary_by_hand() -> None:

@@ -4,21 +4,17 @@ from __future__ import annotations
 
 import json
 import math
-from typing import Any
 
 import numpy as np
 import pytest
-import shapely
 import torch
-from shapely.geometry import MultiPolygon
+from support.head_outputs import draw_logits, draw_output
+from support.toy_run import draw_places, fit_head
 
-from geoguesser.geo.distance import from_unit, haversine_km, to_unit
+from geoguesser.geo.distance import haversine_km, to_unit
 from geoguesser.geo.grid import SquareGrid
-from geoguesser.geo.region import PlaneRegion
 from geoguesser.model.decoder import MeanDecoder
-from geoguesser.model.heads.classification import ClassificationHead
 from geoguesser.model.heads.regression import RegressionHead
-from geoguesser.model.losses import CrossEntropy
 from geoguesser.model.uncertainty import (
     MAX_DISTANCE_KM,
     MEAN_DISTANCE_IN_SQUARE,
@@ -33,39 +29,7 @@ from geoguesser.model.uncertainty import (
     restore_calibration,
 )
 
-REGION = PlaneRegion("Toyland", MultiPolygon([shapely.box(15.0, 45.0, 16.0, 45.7)]), "EPSG:3765")
-
-
-def draw_logits(count: int, cells: int, temperature: float, seed: int) -> tuple[Any, Any]:
-    """Draws logits, and cells from their softmax at a temperature."""
-    random = np.random.default_rng(seed)
-    logits = random.normal(0.0, 3.0, (count, cells))
-    posterior = apply_temperature(logits, temperature)
-    cell = (posterior.cumsum(axis=1) > random.random((count, 1))).argmax(axis=1)
-    return logits, cell
-
-
-def draw_output(count: int, cells: int, seed: int) -> tuple[HeadOutput, Any, Any]:
-    """Draws the output of an overconfident head for places of a small region, their true cells and errors."""
-    random = np.random.default_rng(seed)
-    points_deg = np.stack([random.uniform(44, 46, cells), random.uniform(14, 18, cells)], axis=-1)
-    logits, cell = draw_logits(count, cells, 2.0, seed + 1)
-    vectors = to_unit(points_deg)
-    answers_deg = from_unit(apply_temperature(logits) @ vectors)
-    true_deg = points_deg[cell] + random.uniform(-0.2, 0.2, (count, 2))
-    output = HeadOutput(answers_deg, logits, vectors, np.full(cells, 40.0))
-    return output, cell, haversine_km(answers_deg, true_deg)
-
-
-def fit_head(places_deg: Any, cells: int) -> ClassificationHead:
-    return ClassificationHead.fit(
-        in_features=3,
-        region=REGION,
-        train_coords_deg=places_deg,
-        grid=SquareGrid(size=cells),
-        loss=CrossEntropy(),
-        decoder=MeanDecoder(temperature=0.5),
-    )
+PLACES_DEG = draw_places(300)
 
 
 @pytest.mark.parametrize("temperature", [0.5, 1.0, 2.5])
@@ -138,12 +102,18 @@ def test_coverage_by_simulation() -> None:
             assert share <= level + 1 / (places + 1) + 0.02, name
 
 
-def test_the_mean_expected_error_is_right_and_chunks_make_no_difference(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_columns_of_places_are_consistent_and_chunks_make_no_difference(monkeypatch: pytest.MonkeyPatch) -> None:
     output, cell, error_km = draw_output(300, 9, 11)
     calibration = Calibration.fit(output, cell, error_km)
     columns = calibration.describe_places(output, cell)
     assert columns["expected_error_km"].mean() == pytest.approx(error_km.mean(), rel=1e-9)
     assert np.corrcoef(columns["expected_error_km"], error_km)[0, 1] > 0.3
+    assert columns["cell_probability"].mean() == pytest.approx((columns["cell"] == cell).mean(), abs=0.06)
+
+    # Higher levels have larger sets and radii.
+    assert (columns["set_50_cells"] <= columns["set_90_cells"]).all()
+    assert (columns["set_90_cells"] <= columns["set_95_cells"]).all()
+    assert (columns["radius_50_km"] < columns["radius_90_km"]).all()
     np.testing.assert_allclose(columns["set_90_km2"], columns["set_90_cells"] * 1600.0)
 
     monkeypatch.setattr("geoguesser.model.uncertainty.MAX_CHUNK_VALUES", 70)
@@ -153,31 +123,20 @@ def test_the_mean_expected_error_is_right_and_chunks_make_no_difference(monkeypa
         np.testing.assert_array_equal(chunked[name], values)
 
 
-def test_higher_levels_have_larger_sets_and_radii() -> None:
-    output, cell, error_km = draw_output(300, 9, 12)
-    columns = Calibration.fit(output, cell, error_km).describe_places(output)
-    assert (columns["set_50_cells"] <= columns["set_90_cells"]).all()
-    assert (columns["set_90_cells"] <= columns["set_95_cells"]).all()
-    assert (columns["radius_50_km"] < columns["radius_90_km"]).all()
-    assert columns["cell_probability"].mean() == pytest.approx((columns["cell"] == cell).mean(), abs=0.06)
-    assert "set_90_holds" not in columns
-
-
 def test_few_calibration_places_give_no_radius_of_a_high_level() -> None:
     output, cell, error_km = draw_output(8, 5, 13)
     calibration = Calibration.fit(output, cell, error_km)
-    assert calibration.mass is not None
     assert calibration.mass["95"] is None
     columns = calibration.describe_places(output)
     assert "radius_90_km" not in columns
+    assert "set_90_holds" not in columns
     assert "radius_50_km" in columns
     assert (columns["set_95_cells"] == 5).all()
 
 
 def test_a_single_cell_is_certain() -> None:
-    output, cell, error_km = draw_output(30, 1, 15)
-    calibration = Calibration.fit(output, cell, error_km)
-    columns = calibration.describe_places(output, cell)
+    calibration = Calibration.fit(*draw_output(30, 1, 15))
+    columns = calibration.describe_places(*draw_output(30, 1, 15)[:2])
     assert calibration.temperature == 1.0
     assert columns["set_50_holds"].all()
     assert (columns["cell_probability"] == 1.0).all()
@@ -199,29 +158,22 @@ def test_state_is_plain_and_restores_the_calibration() -> None:
         assert restore_calibration(state) == calibration
 
 
-@pytest.fixture(scope="module")
-def places_deg() -> Any:
-    return np.random.default_rng(0).uniform((45.0, 15.0), (45.7, 16.0), (300, 2))
-
-
-def test_the_output_of_a_head_with_cells(places_deg: Any) -> None:
-    head = fit_head(places_deg, 9)
+def test_the_output_of_a_head_with_cells() -> None:
+    head = fit_head(3, PLACES_DEG, decoder=MeanDecoder(temperature=0.5))
     out = head(torch.randn(5, 3))
     output = decode_output(head, out)
-    assert head.grid is not None
-    assert output.logits is not None
     np.testing.assert_allclose(apply_temperature(output.logits), head.posterior(out).detach(), atol=1e-6)
     np.testing.assert_allclose(output.answers_deg, head.decode(out).detach(), atol=1e-9)
     assert output.sides_km is head.grid.class_sides_km
-    np.testing.assert_array_equal(decode_output(head, out, places_deg[:5]).answers_deg, places_deg[:5])
+    np.testing.assert_array_equal(decode_output(head, out, PLACES_DEG[:5]).answers_deg, PLACES_DEG[:5])
 
 
-def test_a_head_without_cells_has_radii_of_one_size(places_deg: Any) -> None:
-    head = RegressionHead.fit(in_features=3, region=REGION, train_coords_deg=places_deg)
+def test_a_head_without_cells_has_radii_of_one_size() -> None:
+    head = fit_head(3, PLACES_DEG, RegressionHead)
     output = decode_output(head, head(torch.randn(40, 3)))
     assert output.logits is None
 
-    error_km = haversine_km(output.answers_deg, places_deg[:40])
+    error_km = haversine_km(output.answers_deg, PLACES_DEG[:40])
     calibration = Calibration.fit(output, None, error_km)
     columns = calibration.describe_places(output)
     assert set(columns) == {"radius_50_km", "radius_90_km", "radius_95_km"}
@@ -229,13 +181,11 @@ def test_a_head_without_cells_has_radii_of_one_size(places_deg: Any) -> None:
     assert (columns["radius_50_km"] == np.sort(error_km)[math.ceil(41 * 0.5) - 1]).all()
 
 
-def test_distances_to_the_cells_of_a_network_are_right_to_a_few_metres(places_deg: Any) -> None:
+def test_distances_to_the_cells_of_a_network_are_right_to_a_few_metres() -> None:
     """The network's vectors are float32. Without normalisation, an answer would lie 2 km off its cell's point."""
-    head = fit_head(places_deg, 100)
-    assert head.grid is not None
+    head = fit_head(3, PLACES_DEG, grid=SquareGrid(size=100))
     points_deg = head.grid.class_points_deg
     output = decode_output(head, torch.zeros(len(points_deg), head.output_size), points_deg)
-    assert output.vectors is not None
     np.testing.assert_allclose(np.diag(compute_distances_km(points_deg, output.vectors)), 0.0, atol=0.2)
 
     others_deg = np.roll(points_deg, 1, axis=0)

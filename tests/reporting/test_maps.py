@@ -4,41 +4,26 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import matplotlib
 import numpy as np
 import pytest
 import shapely
-from PIL import Image
+from support.pictures import check_same_twice, draw_picture, measure_ink
+from support.region_places import sample_land
 
 from geoguesser.geo.distance import from_unit, haversine_km
-from geoguesser.geo.grid import Grid, GridBuilder, SquareGrid
+from geoguesser.geo.grid import GridBuilder, SquareGrid
 from geoguesser.geo.grid_builders import KMeansGrid, PyramidGrid, QuadtreeGrid, StaggeredGrid
-from geoguesser.geo.region import PlaneRegion, Region, country, world
+from geoguesser.geo.region import PlaneRegion, country, world
 from geoguesser.reporting import maps, projections
 from geoguesser.reporting.style import HEADER_IN
-
-
-def sample_places(region: Region, count: int, seed: int = 0) -> np.ndarray:
-    west, south, east, north = region.land_deg.bounds
-    random = np.random.default_rng(seed)
-    coords = random.uniform((south, west), (north, east), (20 * count, 2))
-    return coords[region.contains(coords)][:count]
 
 
 def make_splits(count: int) -> np.ndarray:
     return np.array(["train", "train", "train", "val", "test"])[np.arange(count) % 5]
 
 
-def measure_ink(path: Path) -> float:
-    """Returns the share of pixels that are not white."""
-    with Image.open(path) as picture:
-        return float((np.asarray(picture.convert("L")) < 250).mean())
-
-
-def check_picture(path: Path) -> None:
-    with Image.open(path) as picture:
-        assert (picture.format, picture.width) == ("PNG", 1200)
-        assert 400 < picture.height < 1200
+def make_arrows(true: np.ndarray, predicted: np.ndarray) -> dict[str, np.ndarray]:
+    return {"true_deg": true, "predicted_deg": predicted, "error_km": haversine_km(true, predicted)}
 
 
 def test_arrows_are_picked_evenly_by_rank() -> None:
@@ -128,29 +113,27 @@ def test_a_cell_round_a_pole_is_drawn_to_the_edge_of_the_map(direction: int, lat
     )
     shape = shapely.Polygon(ring)
     assert shape.is_valid
-    assert shape.equals(
-        shapely.box(
-            -180.0, min(latitude, np.copysign(90, latitude)), 180.0, max(latitude, np.copysign(90, latitude))
-        )
-    )
+    assert shape.equals(shapely.box(-180.0, latitude, 180.0, np.copysign(90.0, latitude)))
 
 
 @pytest.mark.parametrize("land", ["croatia", pytest.param("world", marks=pytest.mark.slow)])
 @pytest.mark.parametrize(
     "builder",
-    [QuadtreeGrid(max_places=10), KMeansGrid(size=20), StaggeredGrid(size=20), PyramidGrid(sizes=[5, 20])],
+    [
+        SquareGrid(size=60),
+        QuadtreeGrid(max_places=10),
+        KMeansGrid(size=20),
+        StaggeredGrid(size=20),
+        PyramidGrid(sizes=[5, 20]),
+    ],
 )
-def test_grids_with_cells_of_different_size(
-    tmp_path: Path, croatia: PlaneRegion, land: str, builder: GridBuilder
-) -> None:
-    region = croatia if land == "croatia" else world()
-    coords = sample_places(croatia, 200)
+def test_grids_are_drawn(tmp_path: Path, croatia: PlaneRegion, land: str, builder: GridBuilder) -> None:
+    region, coords = croatia, sample_land(croatia, 200)
     if land == "world":
-        coords = from_unit(np.random.default_rng(0).normal(size=(200, 3)))
+        region, coords = world(), from_unit(np.random.default_rng(0).normal(size=(200, 3)))
     grid = builder.fit(region, coords)
-    path = tmp_path / "grid.png"
-    maps.draw_grid(path, region=region, grid=grid, coords_deg=coords, splits=make_splits(200))
-    check_picture(path)
+    places = {"coords_deg": coords, "splits": make_splits(200)}
+    check_same_twice(tmp_path, maps.draw_grid, region=region, grid=grid, title="a $5_ day", **places)
     assert f"{grid.num_cells} hold training places" in maps.describe_grid(grid, 200)
 
 
@@ -190,47 +173,23 @@ def test_summaries_state_counts(croatia: PlaneRegion) -> None:
     assert cut.startswith("400 of 1,000 test places, evenly by rank of error; all 1,000: mean error 500 km")
 
 
-@pytest.mark.parametrize(
-    "point", ["weighted", *(pytest.param(name, marks=pytest.mark.slow) for name in ("centroid", "clipped"))]
-)
-def test_grid_of_croatia(tmp_path: Path, croatia: PlaneRegion, point: str) -> None:
-    coords = sample_places(croatia, 200)
-    grid = SquareGrid(size=60, point=point).fit(croatia, coords)
-    settings = dict(matplotlib.rcParams)
-    paths = [tmp_path / "deep" / "grid.png", tmp_path / "again.png"]
-    for path in paths:
-        maps.draw_grid(
-            path, region=croatia, grid=grid, coords_deg=coords, splits=make_splits(200), title="a $5_ day"
-        )
-    check_picture(paths[0])
-    assert paths[0].read_bytes() == paths[1].read_bytes()
-    assert list((tmp_path / "deep").iterdir()) == [paths[0]]
-    assert dict(matplotlib.rcParams) == settings
-
-
 @pytest.mark.parametrize("count", [1, pytest.param(70_000, marks=pytest.mark.slow)])
 def test_places_without_a_grid(tmp_path: Path, croatia: PlaneRegion, count: int) -> None:
-    coords = np.resize(sample_places(croatia, 500), (count, 2))
-    path = tmp_path / "places.png"
-    maps.draw_grid(path, region=croatia, grid=None, coords_deg=coords, splits=make_splits(count))
-    assert measure_ink(path) > 0.08
+    coords = np.resize(sample_land(croatia, 500), (count, 2))
+    places = {"coords_deg": coords, "splits": make_splits(count)}
+    pixels = draw_picture(tmp_path, maps.draw_grid, region=croatia, grid=None, **places)
+    assert measure_ink(pixels) > 0.08
 
 
 @pytest.mark.parametrize("code", ["FJI", pytest.param("NZL", marks=pytest.mark.slow)])
 def test_countries_over_the_date_line_are_drawn_whole(tmp_path: Path, code: str) -> None:
     region = country(code)
     coords = region.to_degrees(np.random.default_rng(0).normal(0, 1e5, (50, 2)))
-    grid: Grid = SquareGrid(size=20).fit(region, coords)
-    path = tmp_path / "map.png"
-    maps.draw_grid(path, region=region, grid=grid, coords_deg=coords, splits=make_splits(50))
-    maps.draw_arrows(
-        path,
-        region=region,
-        true_deg=coords,
-        predicted_deg=coords[::-1],
-        error_km=haversine_km(coords, coords[::-1]),
-    )
-    check_picture(path)
+    grid = SquareGrid(size=20).fit(region, coords)
+    places = {"coords_deg": coords, "splits": make_splits(50)}
+    draw_picture(tmp_path, maps.draw_grid, region=region, grid=grid, **places)
+    draw_picture(tmp_path, maps.draw_arrows, region=region, **make_arrows(coords, coords[::-1]))
+
     projection = projections.make_projection(region)
     pieces, cut, _ = projection.project_lines(np.array([[-17.0, 179.9]]), np.array([[-17.0, -179.9]]))
     assert len(cut) == 0
@@ -239,42 +198,20 @@ def test_countries_over_the_date_line_are_drawn_whole(tmp_path: Path, code: str)
 
 
 def test_world(tmp_path: Path) -> None:
-    region = world()
     coords = np.array([[45.8, 16.0], [-17.8, 178.0], [40.7, -74.0], [-33.9, 18.4], [35.7, 139.7]])
-    grid = SquareGrid(size=200).fit(region, coords)
-    maps.draw_grid(tmp_path / "g.png", region=region, grid=grid, coords_deg=coords, splits=make_splits(5))
-    predicted = np.roll(coords, 1, axis=0)
-    maps.draw_arrows(
-        tmp_path / "a.png",
-        region=region,
-        true_deg=coords,
-        predicted_deg=predicted,
-        error_km=haversine_km(coords, predicted),
-    )
-    check_picture(tmp_path / "g.png")
-    check_picture(tmp_path / "a.png")
+    grid = SquareGrid(size=200).fit(world(), coords)
+    places = {"coords_deg": coords, "splits": make_splits(5)}
+    draw_picture(tmp_path, maps.draw_grid, region=world(), grid=grid, **places)
+    arrows = make_arrows(coords, np.roll(coords, 1, axis=0))
+    draw_picture(tmp_path, maps.draw_arrows, region=world(), **arrows)
 
 
-def test_arrows_of_croatia_are_the_same_bytes_twice(tmp_path: Path, croatia: PlaneRegion) -> None:
-    true = sample_places(croatia, 100)
+def test_arrows_of_a_country_are_drawn_also_without_any_error(tmp_path: Path, croatia: PlaneRegion) -> None:
+    true = sample_land(croatia, 100)
     predicted = true + np.random.default_rng(3).normal(0, 0.5, true.shape)
     # A prediction for which the CRS is undefined.
     predicted[0] = (-40.0, 170.0)
-    error_km = haversine_km(true, predicted)
-    for name in ("a.png", "b.png"):
-        maps.draw_arrows(
-            tmp_path / name,
-            region=croatia,
-            true_deg=true,
-            predicted_deg=predicted,
-            error_km=error_km,
-        )
-    assert (tmp_path / "a.png").read_bytes() == (tmp_path / "b.png").read_bytes()
-    assert measure_ink(tmp_path / "a.png") > 0.08
-
-
-def test_arrows_without_any_error(tmp_path: Path, croatia: PlaneRegion) -> None:
-    true = sample_places(croatia, 3)
-    path = tmp_path / "exact.png"
-    maps.draw_arrows(path, region=croatia, true_deg=true, predicted_deg=true, error_km=np.zeros(3))
-    assert path.exists()
+    arrows = make_arrows(true, predicted)
+    pixels = check_same_twice(tmp_path, maps.draw_arrows, region=croatia, **arrows)
+    assert measure_ink(pixels) > 0.08
+    draw_picture(tmp_path, maps.draw_arrows, region=croatia, **make_arrows(true[:3], true[:3]))

@@ -7,8 +7,8 @@ from typing import Any
 
 import numpy as np
 import pytest
-from PIL import Image
 from shapely.geometry import LineString, Point, box
+from support.pictures import check_same_twice, count_colour, draw_picture
 
 from geoguesser.collecting.planning.layers import Layer
 from geoguesser.collecting.planning.strategies import PerCell, Uniform
@@ -17,57 +17,49 @@ from geoguesser.reporting.plan_map import describe_plan, draw_plan
 LAYER = Layer(np.array([LineString([(15, 45), (17, 45.5)]), box(16, 45, 16.4, 45.3), Point(17, 46)], dtype=object))
 
 
-def measure_share(path: Path, colour: tuple[int, int, int]) -> float:
-    """Returns the share of pixels within 40 levels of a colour."""
-    with Image.open(path) as picture:
-        pixels = np.asarray(picture.convert("RGB"), dtype=int)
-    return float((np.abs(pixels - colour).max(axis=-1) < 40).mean())
-
-
 BLUE, ORANGE, PURPLE = (0, 114, 178), (230, 159, 0), (204, 121, 167)
+
+
+def measure_share(pixels: np.ndarray, colour: tuple[int, int, int]) -> float:
+    return count_colour(pixels, colour, 40) / pixels[..., 0].size
 
 
 def test_points_places_and_layer_are_drawn(tmp_path: Path, croatia: Any) -> None:
     strategy = Uniform()
     points = strategy.sample(croatia, places=300, seed=0)
     existing = Uniform().sample(croatia, places=50, seed=1)
-    full, bare = tmp_path / "all.png", tmp_path / "bare.png"
-    draw_plan(
-        full, region=croatia, planned_deg=points, existing_deg=existing, layer=LAYER, report=strategy.report()
-    )
-    draw_plan(bare, region=croatia, planned_deg=points)
-    for path in (full, bare):
-        with Image.open(path) as picture:
-            assert (picture.format, picture.width) == ("PNG", 1200)
-        assert measure_share(path, BLUE) > 0.001
+    more = {"existing_deg": existing, "layer": LAYER, "report": strategy.report()}
+    full = draw_picture(tmp_path, draw_plan, region=croatia, planned_deg=points, **more)
+    bare = check_same_twice(tmp_path, draw_plan, region=croatia, planned_deg=points)
+    assert min(measure_share(full, BLUE), measure_share(bare, BLUE)) > 0.001
     for colour in (ORANGE, PURPLE):
         assert measure_share(full, colour) > measure_share(bare, colour) + 0.0002
-    again = tmp_path / "again.png"
-    draw_plan(again, region=croatia, planned_deg=points)
-    assert again.read_bytes() == bare.read_bytes()
 
 
 @pytest.mark.parametrize("count", [0, 1])
 def test_a_plan_without_or_with_one_point_is_drawn(tmp_path: Path, croatia: Any, count: int) -> None:
-    draw_plan(tmp_path / "p.png", region=croatia, planned_deg=np.full((count, 2), (45.5, 16.0)))
-    assert measure_share(tmp_path / "p.png", BLUE) < 0.001
+    points = np.full((count, 2), (45.5, 16.0))
+    assert measure_share(draw_picture(tmp_path, draw_plan, region=croatia, planned_deg=points), BLUE) < 0.001
 
 
 @pytest.mark.slow
 def test_a_plan_of_the_world_is_drawn(tmp_path: Path, earth: Any) -> None:
     strategy = PerCell(size=60)
     points = strategy.sample(earth, places=200, seed=0)
-    draw_plan(tmp_path / "p.png", region=earth, planned_deg=points, layer=LAYER, report=strategy.report())
-    assert measure_share(tmp_path / "p.png", BLUE) > 0.0005
+    more = {"layer": LAYER, "report": strategy.report()}
+    pixels = draw_picture(tmp_path, draw_plan, region=earth, planned_deg=points, **more)
+    assert measure_share(pixels, BLUE) > 0.0005
 
 
 def test_a_long_line_is_drawn_where_its_points_are(tmp_path: Path, croatia: Any) -> None:
     """A line of 400 km that is straight in degrees bends by kilometres on the map."""
     line = LineString([(13.6, 45.2), (18.6, 45.5)])
-    for name, drawn in (("ends", line), ("fine", line.segmentize(0.01))):
-        layer = Layer(np.array([drawn]))
-        draw_plan(tmp_path / f"{name}.png", region=croatia, planned_deg=np.zeros((0, 2)), layer=layer)
-    ends, fine = (np.asarray(Image.open(tmp_path / f"{name}.png"), dtype=int) for name in ("ends", "fine"))
+    ends, fine = (
+        draw_picture(
+            tmp_path, draw_plan, region=croatia, planned_deg=np.zeros((0, 2)), layer=Layer(np.array([shape]))
+        )
+        for shape in (line, line.segmentize(0.01))
+    )
     assert np.mean(np.abs(ends - fine).max(axis=-1) > 40) < 1e-4
 
 

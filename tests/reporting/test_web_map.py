@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import shapely
 from shapely.geometry import shape
+from support.region_places import sample_land
 
 from geoguesser.geo.grid import Grid, GridBuilder, SquareGrid
 from geoguesser.geo.grid_builders import KMeansGrid, QuadtreeGrid, StaggeredGrid
@@ -22,12 +23,6 @@ def sample_sphere(count: int = 3000) -> np.ndarray:
     coords = np.stack((latitude, np.degrees(np.arctan2(vectors[:, 1], vectors[:, 0]))), axis=-1)
     edges = [[10.0, 180.0], [-10.0, -180.0], [89.9, 0.0], [-89.9, 0.0], [0.0, 179.99]]
     return np.concatenate((coords, edges))
-
-
-def sample_places(region: Any, count: int = 300) -> np.ndarray:
-    west, south, east, north = region.land_deg.bounds
-    coords = np.random.default_rng(0).uniform((south, west), (north, east), (10 * count, 2))
-    return coords[region.contains(coords)][:count]
 
 
 def get_ring(feature: dict[str, Any]) -> np.ndarray:
@@ -79,7 +74,7 @@ BUILDERS = [SquareGrid(size=60), QuadtreeGrid(max_places=40), KMeansGrid(size=20
 
 @pytest.mark.parametrize("builder", BUILDERS)
 def test_a_cell_of_a_country_holds_its_own_places(builder: GridBuilder, croatia):
-    places = sample_places(croatia)
+    places = sample_land(croatia, 300)
     grid = builder.fit(croatia, places)
     cells = web_map.make_cells(grid)
     assert [feature["id"] for feature in cells["features"]] == list(range(grid.num_cells))
@@ -91,7 +86,7 @@ def test_a_cell_of_a_country_holds_its_own_places(builder: GridBuilder, croatia)
 
 
 def test_cells_of_chosen_classes(croatia):
-    grid = SquareGrid(size=60).fit(croatia, sample_places(croatia))
+    grid = SquareGrid(size=60).fit(croatia, sample_land(croatia, 300))
     cells = web_map.make_cells(grid, np.array([4, 2]))
     assert [feature["id"] for feature in cells["features"]] == [4, 2]
     everything = web_map.make_cells(grid)["features"]

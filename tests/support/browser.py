@@ -154,7 +154,6 @@ def drop_files(page: Page, selector: str, *files: Path) -> None:
     element = page.locator(selector)
     element.scroll_into_view_if_needed()
     box = element.bounding_box()
-    assert box is not None
 
     session = page.context.new_cdp_session(page)
     data = {"items": [], "files": [str(file) for file in files], "dragOperationsMask": 1}

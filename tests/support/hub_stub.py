@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import base64
 import json
-import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from dataclasses import dataclass, field
 from typing import Any
 
+from support.json_server import JsonHandler, JsonServer
 
+
+@dataclass
 class HubStub:
     """State of the server.
 
@@ -22,97 +24,69 @@ class HubStub:
         refuses: Makes the server respond with 403 to a commit.
     """
 
-    def __init__(self) -> None:
-        self.address = ""
-        self.repositories: dict[str, bool] = {}
-        self.files: dict[str, dict[str, bytes]] = {}
-        self.tokens: set[str] = set()
-        self.refuses = False
+    address: str = ""
+    repositories: dict[str, bool] = field(default_factory=dict)
+    files: dict[str, dict[str, bytes]] = field(default_factory=dict)
+    tokens: set[str] = field(default_factory=set)
+    refuses: bool = False
 
 
-def _handler(hub: HubStub) -> type[BaseHTTPRequestHandler]:
-    class Handler(BaseHTTPRequestHandler):
-        def log_message(self, *words: Any) -> None:
-            pass
+class _Handler(JsonHandler):
+    hub: HubStub
 
-        def answer(self, value: Any, status: int = 200) -> None:
-            body = json.dumps(value).encode()
-            self.send_response(status)
-            self.send_header("Content-Type", "application/json")
-            self.send_header("Content-Length", str(len(body)))
-            self.end_headers()
-            self.wfile.write(body)
+    def do_GET(self) -> None:
+        self.hub.tokens.add(self.headers.get("Authorization", ""))
+        name = self.path.removeprefix("/api/models/").split("?")[0].split("/revision")[0]
+        if name not in self.hub.repositories:
+            self.reply({"error": "not found"}, 404)
+            return
+        private = self.hub.repositories[name]
+        self.reply({"id": name, "sha": "0" * 40, "private": private, "siblings": [], "tags": []})
 
-        def do_GET(self) -> None:
-            hub.tokens.add(self.headers.get("Authorization", ""))
-            name = self.path.removeprefix("/api/models/").split("?")[0].split("/revision")[0]
-            if name not in hub.repositories:
-                self.answer({"error": "not found"}, 404)
-                return
-            self.answer(
-                {"id": name, "sha": "0" * 40, "private": hub.repositories[name], "siblings": [], "tags": []}
+    def do_POST(self) -> None:
+        self.hub.tokens.add(self.headers.get("Authorization", ""))
+        body = self.read_body()
+        if self.path == "/api/repos/create":
+            self._create(json.loads(body))
+        elif "/preupload/" in self.path:
+            paths = [file["path"] for file in json.loads(body)["files"]]
+            self.reply(
+                {"files": [{"path": path, "uploadMode": "regular", "shouldIgnore": False} for path in paths]}
             )
+        elif "/commit/" in self.path:
+            self._commit([json.loads(line) for line in body.splitlines()])
+        else:
+            # The client asks whether the front matter of the model card is valid.
+            self.reply({"errors": [], "warnings": []})
 
-        def do_POST(self) -> None:
-            hub.tokens.add(self.headers.get("Authorization", ""))
-            body = self.body()
-            if self.path == "/api/repos/create":
-                asked = json.loads(body)
-                name = "/".join(part for part in (asked.get("organization"), asked["name"]) if part)
-                if name in hub.repositories:
-                    self.answer({"error": "exists", "url": f"{hub.address}/{name}"}, 409)
-                    return
-                hub.repositories[name] = asked.get("private", asked.get("visibility") == "private")
-                self.answer({"url": f"{hub.address}/{name}"})
-            elif "/preupload/" in self.path:
-                asked = json.loads(body)["files"]
-                self.answer(
-                    {
-                        "files": [
-                            {"path": one["path"], "uploadMode": "regular", "shouldIgnore": False} for one in asked
-                        ]
-                    }
-                )
-            elif "/commit/" in self.path:
-                if hub.refuses:
-                    self.answer({"error": "no"}, 403)
-                    return
-                name = self.path.removeprefix("/api/models/").split("/commit/")[0]
-                for line in body.splitlines():
-                    entry = json.loads(line)
-                    if entry["key"] == "file":
-                        content = base64.b64decode(entry["value"]["content"])
-                        hub.files.setdefault(name, {})[entry["value"]["path"]] = content
-                address = f"{hub.address}/{name}/commit/{'1' * 40}"
-                self.answer({"commitUrl": address, "commitOid": "1" * 40, "success": True})
-            else:
-                # The client asks whether the front matter of the model card is valid.
-                self.answer({"errors": [], "warnings": []})
+    def _create(self, asked: dict[str, Any]) -> None:
+        name = "/".join(part for part in (asked.get("organization"), asked["name"]) if part)
+        url = f"{self.hub.address}/{name}"
+        if name in self.hub.repositories:
+            self.reply({"error": "exists", "url": url}, 409)
+            return
+        self.hub.repositories[name] = asked.get("private", asked.get("visibility") == "private")
+        self.reply({"url": url})
 
-        def body(self) -> bytes:
-            if self.headers.get("Transfer-Encoding") != "chunked":
-                return self.rfile.read(int(self.headers.get("Content-Length", 0)))
-            found = b""
-            while size := int(self.rfile.readline(), 16):
-                found += self.rfile.read(size)
-                self.rfile.readline()
-            self.rfile.readline()
-            return found
-
-    return Handler
+    def _commit(self, entries: list[dict[str, Any]]) -> None:
+        if self.hub.refuses:
+            self.reply({"error": "no"}, 403)
+            return
+        name = self.path.removeprefix("/api/models/").split("/commit/")[0]
+        files = [entry["value"] for entry in entries if entry["key"] == "file"]
+        contents = {file["path"]: base64.b64decode(file["content"]) for file in files}
+        self.hub.files.setdefault(name, {}).update(contents)
+        url = f"{self.hub.address}/{name}/commit/{'1' * 40}"
+        self.reply({"commitUrl": url, "commitOid": "1" * 40, "success": True})
 
 
 @contextmanager
 def run_hub_stub() -> Iterator[HubStub]:
     """Runs the server in a thread and yields its state."""
     hub = HubStub()
-    server = ThreadingHTTPServer(("127.0.0.1", 0), _handler(hub))
-    hub.address = f"http://127.0.0.1:{server.server_port}"
-    thread = threading.Thread(target=server.serve_forever, daemon=True)
-    thread.start()
+    server = JsonServer.start(type("Handler", (_Handler,), {"hub": hub}))
+    hub.address = server.url
     try:
         yield hub
     finally:
-        server.shutdown()
-        server.server_close()
-        thread.join()
+        server.stop()

@@ -143,7 +143,6 @@ class ProviderServer:
         await runner.cleanup()
 
     async def _answer(self, request: web.Request) -> web.Response:
-        assert self.answer is not None
         self._note("image", request.path, "fixed")
         return self.answer(request)
 
@@ -155,10 +154,8 @@ class ProviderServer:
         if refusal := self._refusal(request):
             denied = {"status": "REQUEST_DENIED", "error_message": refusal}
             return self._json("metadata", item, denied, refusal)
-        if fault := self._fault("metadata", item):
-            if fault == "limit":
-                return self._json("metadata", item, {"status": "OVER_QUERY_LIMIT"}, fault)
-            return await self._broken(request, "metadata", item, fault, b"{}" * 50, "application/json")
+        if (broken := await self._break(request, "metadata", item)) is not None:
+            return broken
         try:
             latitude, longitude = (float(part) for part in item.split(","))
         except ValueError:
@@ -166,16 +163,11 @@ class ProviderServer:
         panorama = self.panorama(latitude, longitude, float(query.get("radius", 50)))
         if panorama is None:
             return self._json("metadata", item, {"status": "ZERO_RESULTS"})
-        return self._json(
-            "metadata", item,
-            {
-                "status": "OK",
-                "pano_id": panorama[0],
-                "location": {"lat": panorama[1], "lng": panorama[2]},
-                "date": f"{2010 + int(12 * self.share('year', panorama[0]))}-07",
-                "copyright": "© Google" if self.share("owner", panorama[0]) < 0.9 else "© Somebody Else",
-            },
-        )  # fmt: skip
+        pano, lat, lng = panorama
+        year = 2010 + int(12 * self.share("year", pano))
+        facts = {"status": "OK", "pano_id": pano, "location": {"lat": lat, "lng": lng}, "date": f"{year}-07"}
+        owner = "© Google" if self.share("owner", pano) < 0.9 else "© Somebody Else"
+        return self._json("metadata", item, {**facts, "copyright": owner})
 
     async def _image(self, request: web.Request) -> web.StreamResponse:
         query = request.query
@@ -185,21 +177,19 @@ class ProviderServer:
             return web.Response(status=403, text=refusal)
         size = int(query["size"].split("x")[0])
         pano = query["pano"]
-        if fault := self._fault("image", item):
-            fault = "429" if fault == "limit" else fault
-            view = self._view(pano, int(query["heading"]))
-            return await self._broken(request, "image", item, fault, view, "image/jpeg")
+        view = self._view(pano, int(query["heading"]))
+        if (broken := await self._break(request, "image", item, view)) is not None:
+            return broken
         if self.share("gone", pano) < self.gone_share:
             self._note("image", item, "gone")
-            return web.Response(
-                status=404 if query.get("return_error_code") == "true" else 200, body=make_grey_jpeg(size)
-            )
+            status = 404 if query.get("return_error_code") == "true" else 200
+            return web.Response(status=status, body=make_grey_jpeg(size))
         if self.share("grey", pano) < self.grey_share:
             self._note("image", item, "grey")
             return web.Response(body=make_grey_jpeg(size), content_type="image/jpeg")
         await asyncio.sleep(self.delay_s)
         self._note("image", item, "ok")
-        return web.Response(body=self._view(pano, int(query["heading"])), content_type="image/jpeg")
+        return web.Response(body=view, content_type="image/jpeg")
 
     def panorama(self, latitude: float, longitude: float, radius_m: float) -> tuple[str, float, float] | None:
         """Returns the panorama near a point."""
@@ -224,9 +214,8 @@ class ProviderServer:
             return ""
         path, _, signature = request.path_qs.partition("&signature=")
         digest = hmac.new(base64.urlsafe_b64decode(SECRET), path.encode(), hashlib.sha1).digest()
-        return (
-            "" if hmac.compare_digest(base64.urlsafe_b64encode(digest).decode(), signature) else "Bad signature."
-        )
+        expected = base64.urlsafe_b64encode(digest).decode()
+        return "" if hmac.compare_digest(expected, signature) else "Bad signature."
 
     # Mapillary
 
@@ -237,44 +226,26 @@ class ProviderServer:
         west, south, east, north = (float(part) for part in item.split(","))
         if (east - west) * (north - south) >= 0.01:
             return self._json("search", item, {"error": {"code": 100}}, "too large", status=400)
-        if fault := self._fault("search", item):
-            fault = "429" if fault == "limit" else fault
-            return await self._broken(request, "search", item, fault, b"{}" * 50, "application/json")
+        if (broken := await self._break(request, "search", item)) is not None:
+            return broken
         panorama = self.panorama(round((south + north) / 2, 7), round((west + east) / 2, 7), 50.0)
         if panorama is None:
             return self._json("search", item, {"data": []})
-        images = [self._mapillary_image(*panorama, compass_deg=360 * self.share("compass", panorama[0]))]
+        pano, lat, lng = panorama
+        images = [_make_mapillary_image(pano, lat, lng, 360 * self.share("compass", pano))]
         if request.query.get("is_pano") == "false":
             images = [
-                self._mapillary_image(
-                    f"{panorama[0]}f{turn}", panorama[1] + 1e-5 * number, panorama[2], compass_deg=turn + 7.0
-                )
+                _make_mapillary_image(f"{pano}f{turn}", lat + 1e-5 * number, lng, turn + 7.0)
                 for number, turn in enumerate((0, 90, 180, 270, 45))
             ]
         return self._json("search", item, {"data": images})
-
-    def _mapillary_image(
-        self, name: str, latitude: float, longitude: float, *, compass_deg: float
-    ) -> dict[str, Any]:
-        return {
-            "id": name,
-            # The camera's own position is off; the computed one is right.
-            "geometry": {"type": "Point", "coordinates": [longitude + 1e-3, latitude]},
-            "computed_geometry": {"type": "Point", "coordinates": [longitude, latitude]},
-            "compass_angle": (compass_deg + 20) % 360,
-            "computed_compass_angle": compass_deg % 360,
-            "captured_at": 1_560_000_000_000,
-            "is_pano": True,
-            "creator": {"username": "someone", "id": "1"},
-        }
 
     async def _lookup(self, request: web.Request) -> web.StreamResponse:
         name = request.match_info["id"]
         if (denied := self._denied(request, "lookup", name)) is not None:
             return denied
-        if fault := self._fault("lookup", name):
-            fault = "429" if fault == "limit" else fault
-            return await self._broken(request, "lookup", name, fault, b"{}" * 50, "application/json")
+        if (broken := await self._break(request, "lookup", name)) is not None:
+            return broken
         address = f"http://127.0.0.1:{self.port}/thumbs/{name}?{THUMBNAIL_SECRET}"
         return self._json("lookup", name, {"id": name, request.query["fields"]: address})
 
@@ -288,9 +259,8 @@ class ProviderServer:
             return web.Response(status=403)
         flat = len(name) > 22
         body = self._view(name, 0) if flat else make_panorama_jpeg(360 * self.share("compass", name))
-        if fault := self._fault("thumbnail", name):
-            fault = "429" if fault == "limit" else fault
-            return await self._broken(request, "thumbnail", name, fault, body, "image/jpeg")
+        if (broken := await self._break(request, "thumbnail", name, body)) is not None:
+            return broken
         self._note("thumbnail", name, "ok")
         return web.Response(body=body, content_type="image/jpeg")
 
@@ -325,9 +295,18 @@ class ProviderServer:
             return ""
         return self.faults[int(share / self.fault_share * len(self.faults))]
 
-    async def _broken(
-        self, request: web.Request, kind: str, item: str, fault: str, body: bytes, content_type: str
-    ) -> web.StreamResponse:
+    async def _break(
+        self, request: web.Request, kind: str, item: str, image: bytes = b""
+    ) -> web.StreamResponse | None:
+        """Returns the response to a request with a fault, or None for one without."""
+        fault = self._fault(kind, item)
+        if not fault:
+            return None
+        if fault == "limit":
+            if kind == "metadata":
+                return self._json(kind, item, {"status": "OVER_QUERY_LIMIT"}, fault)
+            fault = "429"
+        body, content_type = (image, "image/jpeg") if image else (b"{}" * 50, "application/json")
         self._note(kind, item, fault)
         if fault == "429":
             return web.Response(status=429, headers={"Retry-After": str(self.retry_after_s)})
@@ -341,7 +320,6 @@ class ProviderServer:
         if fault == "wrong type":
             return web.Response(text="<html>Sorry</html>", content_type="text/html")
         response = web.StreamResponse(headers={"Content-Type": content_type, "Content-Length": str(len(body))})
-        assert request.transport is not None
         if fault == "cut":
             request.transport.abort()
             return response
@@ -351,6 +329,20 @@ class ProviderServer:
         await response.write(body[: len(body) // 2])
         request.transport.close()
         return response
+
+
+def _make_mapillary_image(name: str, latitude: float, longitude: float, compass_deg: float) -> dict[str, Any]:
+    return {
+        "id": name,
+        # The camera's own position is off; the computed one is right.
+        "geometry": {"type": "Point", "coordinates": [longitude + 1e-3, latitude]},
+        "computed_geometry": {"type": "Point", "coordinates": [longitude, latitude]},
+        "compass_angle": (compass_deg + 20) % 360,
+        "computed_compass_angle": compass_deg % 360,
+        "captured_at": 1_560_000_000_000,
+        "is_pano": True,
+        "creator": {"username": "someone", "id": "1"},
+    }
 
 
 @web.middleware

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,13 @@ import numpy as np
 import pandas as pd
 import yaml
 
+from geoguesser.commands.compare import load_choices, read_config
+from geoguesser.evaluation.bootstrap import BootstrapSettings
+from geoguesser.evaluation.comparison import Comparison, compare_groups
+from geoguesser.geo.region import Region
+from geoguesser.runs.run_folder import read_runs
+
+QUICK = BootstrapSettings(samples=1000)
 KM_PER_DEGREE = 6371.0088 * np.pi / 180.0
 CONFIG: dict[str, Any] = {
     "region": {"_target_": "geoguesser.geo.region.country", "code": "HRV", "crs": "EPSG:3765"},
@@ -39,6 +47,12 @@ def make_places(count: int, seed: int = 0) -> pd.DataFrame:
             "true_longitude": random.uniform(15.6, 18.0, count),
         }
     )
+
+
+def make_errors(seed: int, count: int = 200, spread_km: float = 4.0) -> np.ndarray:
+    """Makes errors of places in kilometres: the difficulty of each place, shared by all runs, and noise."""
+    difficulty_km = np.random.default_rng(0).gamma(2.0, 15.0, count)
+    return np.abs(difficulty_km + spread_km * np.random.default_rng(100 + seed).normal(size=count))
 
 
 def write_run(
@@ -101,3 +115,11 @@ def write_run(
     }
     (folder / "result.json").write_text(json.dumps(result))
     return folder
+
+
+def compare_folders(
+    region: Region, folders: Sequence[Path], settings: BootstrapSettings = QUICK, **more: Any
+) -> Comparison:
+    """Compares the runs of folders."""
+    runs, unused = read_runs([str(folder) for folder in folders], read_config)
+    return compare_groups(runs, unused, region, settings, choices=load_choices(), **more)

@@ -74,6 +74,5 @@ if __name__ == "__main__":
         entry=entry,
         cache=disk_cache,
     )
-    assert loaded is not None
     assert torch.equal(loaded[0], network.expected())
     print(f"{network.embedded} places embedded, {loaded[1]}")

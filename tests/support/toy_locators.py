@@ -13,9 +13,8 @@ from geoguesser.inference.predictions import Predictions
 from geoguesser.inference.predictor import Predictor
 from geoguesser.model.decoder import Decoder, MeanDecoder, MedianDecoder
 from geoguesser.model.heads.classification import ClassificationHead
-from geoguesser.model.losses import CrossEntropy
 from geoguesser.model.uncertainty import Calibration
-from support.toy_run import IMAGE, REGION, toy_network, toy_places
+from support.toy_run import IMAGE, REGION, fit_head, toy_network, toy_places
 
 IMAGES = toy_places()[1]
 
@@ -26,49 +25,30 @@ def make_locator(
     """Makes a locator whose random weights are so large that its answers differ between places."""
     network = toy_network()
     places = toy_places()[0]
-    network.head = kind.fit(
-        in_features=network.fusion.output_size,
-        region=REGION,
-        train_coords_deg=places,
+    network.head = fit_head(
+        network.fusion.output_size,
+        places,
+        kind,
         grid=SquareGrid(size=cells),
-        loss=CrossEntropy(),
         decoder=decoder or MeanDecoder(),
     )
     torch.manual_seed(seed)
     with torch.no_grad():
         network.head.linear.weight.normal_(0.0, 3.0)
-    made = Predictor(network, REGION, IMAGE)
+    locator = Predictor(network, REGION, IMAGE, {"places": 28, "decoder": "some"})
     if calibrated:
-        with torch.no_grad():
-            said = made.compute_output(IMAGES)
-        cell = network.head.grid.assign(places)
-        made.calibration = Calibration.fit(said, cell, haversine_km(said.answers_deg, places)).state()
-    return made
+        output = locator.compute_output(IMAGES)
+        error_km = haversine_km(output.answers_deg, places)
+        locator.calibration = Calibration.fit(output, network.head.grid.assign(places), error_km).state()
+    return locator
 
 
 def make_calibrated_locator() -> Predictor:
     """Makes a locator with a median decoder and a fitted calibration."""
-    network = toy_network()
-    assert isinstance(network.head, ClassificationHead)
-    network.head.decoder = MedianDecoder(temperature=0.9)
-    with torch.no_grad():
-        network.head.linear.weight.mul_(30.0)
-    said = Predictor(network, REGION, IMAGE).compute_output(toy_places()[1])
-    learnt = Calibration.fit(said, network.head.grid.assign(toy_places()[0]), np.linspace(1.0, 60.0, 28))
-    return Predictor(network, REGION, IMAGE, {"places": 28, "decoder": "some"}, learnt.state())
+    return make_locator(0, decoder=MedianDecoder(temperature=0.9), calibrated=True)
 
 
 def check_same_answers(actual: Predictions, expected: Predictions) -> None:
     """Checks that two sets of answers are equal to the bit."""
-    np.testing.assert_array_equal(actual.coords_deg, expected.coords_deg)
-    np.testing.assert_array_equal(actual.in_region, expected.in_region)
-    for one, other in (
-        (actual.posterior, expected.posterior),
-        (actual.expected_error_km, expected.expected_error_km),
-    ):
-        assert (one is None) == (other is None)
-        if one is not None and other is not None:
-            np.testing.assert_array_equal(one, other)
-    assert (actual.radius_km or {}).keys() == (expected.radius_km or {}).keys()
-    for level, radius in (actual.radius_km or {}).items():
-        np.testing.assert_array_equal(radius, (expected.radius_km or {})[level])
+    for name in ("coords_deg", "in_region", "posterior", "expected_error_km", "radius_km"):
+        np.testing.assert_equal(getattr(actual, name), getattr(expected, name), err_msg=name)

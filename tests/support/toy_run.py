@@ -18,12 +18,13 @@ from geoguesser.data.batches import PlaceSampler, PlacesDataset
 from geoguesser.data.images import ImageSpec
 from geoguesser.data.views import MemoryViews
 from geoguesser.geo.grid import SquareGrid
-from geoguesser.geo.region import PlaneRegion
+from geoguesser.geo.region import PlaneRegion, Region
 from geoguesser.inference.checkpoint import make_record
 from geoguesser.model.backbone import TimmBackbone
 from geoguesser.model.decoder import MeanDecoder
 from geoguesser.model.fusion import MeanFusion
 from geoguesser.model.heads.classification import ClassificationHead
+from geoguesser.model.heads.regression import RegressionHead
 from geoguesser.model.losses import CrossEntropy
 from geoguesser.model.network import GeoNetwork
 from geoguesser.training.finetuning import Finetuning
@@ -51,6 +52,21 @@ def toy_places() -> tuple[np.ndarray[Any, Any], Tensor]:
     pixels[:, :, 0] += np.round((coords[:, 0] - 45.0) / 0.7 * 195).astype(int)[:, None, None, None]
     pixels[:, :, 1] += np.round((coords[:, 1] - 15.0) * 195).astype(int)[:, None, None, None]
     return coords, torch.from_numpy(pixels.astype(np.uint8))
+
+
+def draw_places(count: int, seed: int = 0) -> np.ndarray[Any, Any]:
+    """Draws (count, 2) coordinates of places in the toy country."""
+    rng = np.random.default_rng(seed)
+    return np.stack([rng.uniform(45.0, 45.7, count), rng.uniform(15.0, 16.0, count)], axis=-1)
+
+
+def fit_head(
+    in_features: int, places_deg: Any, kind: Any = ClassificationHead, *, region: Region = REGION, **options: Any
+) -> Any:
+    """Fits a head; one with cells has a grid of 9 cells, cross-entropy and a mean decoder unless given."""
+    if kind is not RegressionHead:
+        options = {"grid": SquareGrid(size=9), "loss": CrossEntropy(), "decoder": MeanDecoder(), **options}
+    return kind.fit(in_features=in_features, region=region, train_coords_deg=places_deg, **options)
 
 
 class ToyData(pl.LightningDataModule):
@@ -94,14 +110,7 @@ def toy_network(name: str = "test_resnet") -> GeoNetwork:
     torch.manual_seed(0)
     backbone = TimmBackbone(name=name, pretrained=False)
     fusion = MeanFusion(backbone.feature_size)
-    head = ClassificationHead.fit(
-        in_features=fusion.output_size,
-        region=REGION,
-        train_coords_deg=toy_places()[0][:TRAIN],
-        grid=SquareGrid(size=9),
-        loss=CrossEntropy(),
-        decoder=MeanDecoder(),
-    )
+    head = fit_head(fusion.output_size, toy_places()[0][:TRAIN])
 
     # A new head answers the same for every place.
     torch.manual_seed(1)

@@ -38,15 +38,9 @@ def train_run(
 
 def make_record(folder: Path, **more: Any) -> WandbRunLogger:
     """Makes a record without a run around it."""
-    options: dict[str, Any] = {
-        "config": {"seed": 1},
-        "name": "a",
-        "group": "g",
-        "choices": CHOICES,
-        "overrides": [],
-    }
     folder.mkdir(exist_ok=True)
-    return WandbRunLogger(**{"folder": str(folder), **options, **more})
+    options = {"config": {"seed": 1}, "name": "a", "group": "g", "choices": CHOICES, "overrides": [], **more}
+    return WandbRunLogger(**{"folder": str(folder), **options})
 
 
 def upload_runs(server: WandbStub, *runs: Path) -> None:

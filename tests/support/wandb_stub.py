@@ -6,13 +6,12 @@ It records the `runs` by id, the saved `views`, and in `received` every byte of 
 from __future__ import annotations
 
 import base64
-import gzip
 import json
 import re
 import threading
-from contextlib import suppress
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
+
+from support.json_server import JsonHandler, JsonServer
 
 KEY = "0123456789abcdef" * 2 + "01234567"  # 40 characters, as W&B's own
 ENTITY = "someone"
@@ -45,9 +44,7 @@ class WandbStub:
         self._lock = threading.Lock()
 
     def __enter__(self) -> WandbStub:
-        handler = type("Handler", (_Handler,), {"stub": self})
-        self._server = _Server(("127.0.0.1", 0), handler)
-        threading.Thread(target=self._server.serve_forever, args=(0.05,), daemon=True).start()
+        self._server = JsonServer.start(type("Handler", (_Handler,), {"stub": self}))
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -56,13 +53,12 @@ class WandbStub:
     def stop(self) -> None:
         """Stops listening, so that connections are refused."""
         self._end.set()
-        self._server.shutdown()
-        self._server.server_close()
+        self._server.stop()
 
     @property
     def url(self) -> str:
         """Address of the server."""
-        return f"http://127.0.0.1:{self._server.server_port}"
+        return self._server.url
 
     @property
     def env(self) -> dict[str, str]:
@@ -85,8 +81,7 @@ class WandbStub:
         if "viewer {" in query or "viewer{" in query:
             return {"viewer": _viewer()}
         method = getattr(self, f"_{name[0].lower()}{name[1:]}", None)
-        found: dict[str, Any] = method(variables) if method is not None else {}
-        return found
+        return method(variables) if method is not None else {}
 
     def _upsertBucket(self, given: dict[str, Any]) -> dict[str, Any]:
         run = self.run(given["name"] or given["id"])
@@ -122,38 +117,28 @@ class WandbStub:
         return {"project": None}
 
     def _runResumeStatus(self, given: dict[str, Any]) -> dict[str, Any]:
-        return {
-            "model": {"id": "p", "name": given["project"], "entity": {"id": "e", "name": ENTITY}, "bucket": None}
-        }
+        entity = {"id": "e", "name": ENTITY}
+        return {"model": {"id": "p", "name": given["project"], "entity": entity, "bucket": None}}
 
     def _getProjects(self, given: dict[str, Any]) -> dict[str, Any]:
         names = {"entityName": ENTITY, "createdAt": "2026-01-01T00:00:00", "isBenchmark": False, "user": None}
-        nodes = [
-            {"node": {"__typename": "Project", "id": "p", "name": name, **names}}
-            for name in {run["project"] for run in self.runs.values()}
-        ]
-        return {
-            "models": {
-                "pageInfo": {"__typename": "PageInfo", "endCursor": None, "hasNextPage": False},
-                "edges": nodes,
-            }
-        }
+        projects = {run["project"] for run in self.runs.values()}
+        nodes = [{"node": {"__typename": "Project", "id": "p", "name": name, **names}} for name in projects]
+        page = {"__typename": "PageInfo", "endCursor": None, "hasNextPage": False}
+        return {"models": {"pageInfo": page, "edges": nodes}}
 
     def _projectInternalId(self, given: dict[str, Any]) -> dict[str, Any]:
         return {"project": {"id": "p", "internalId": "1"}}
 
     def _runs(self, given: dict[str, Any]) -> dict[str, Any]:
         group = json.loads(given["filters"]).get("group")
-        found = [
-            run
-            for run in self.runs.values()
-            if (run["project"], run.get("groupName")) == (given["project"], group)
-        ]
-        if not any(run["project"] == given["project"] for run in self.runs.values()):
+        runs = [run for run in self.runs.values() if run["project"] == given["project"]]
+        if not runs:
             return {"project": None}
-        edges = [{"cursor": run["id"], "node": self._node(run)} for run in found]
+        nodes = [self._node(run) for run in runs if run.get("groupName") == group]
+        edges = [{"cursor": node["name"], "node": node} for node in nodes]
         page = {"pageInfo": {"endCursor": None, "hasNextPage": False}, "edges": edges}
-        return {"project": {"internalId": "1", "runCount": len(found), "readOnly": False, "runs": page}}
+        return {"project": {"internalId": "1", "runCount": len(nodes), "readOnly": False, "runs": page}}
 
     def _node(self, run: dict[str, Any]) -> dict[str, Any]:
         states = {None: "running", 0: "finished"}
@@ -169,9 +154,8 @@ class WandbStub:
         }
 
     def _sweepWithRuns(self, given: dict[str, Any]) -> dict[str, Any]:
-        return {
-            "project": {"sweep": {"id": "s", "name": given["sweep"], "config": self.sweep, "runs": {"edges": []}}}
-        }
+        sweep = {"id": "s", "name": given["sweep"], "config": self.sweep, "runs": {"edges": []}}
+        return {"project": {"sweep": sweep}}
 
     def _createAgent(self, given: dict[str, Any]) -> dict[str, Any]:
         return {"createAgent": {"agent": {"id": "agent"}}}
@@ -206,20 +190,12 @@ def _viewer() -> dict[str, Any]:
     return names | {"deletedAt": None, "flags": "{}", "teams": teams, "apiKeys": {"edges": []}}
 
 
-class _Server(ThreadingHTTPServer):
-    daemon_threads, block_on_close = True, False
-
-    def handle_error(self, *_: object) -> None:
-        """Ignores clients that disconnect."""
-
-
-class _Handler(BaseHTTPRequestHandler):
+class _Handler(JsonHandler):
     stub: WandbStub
-    protocol_version = "HTTP/1.1"
 
     def _go(self) -> None:
         stub = self.stub
-        body = self._body()
+        body = self.read_body()
         stub.received.append(f"{self.requestline}\n{self.headers}".encode() + body)
         if stub.silent:
             stub._end.wait()
@@ -229,51 +205,27 @@ class _Handler(BaseHTTPRequestHandler):
         if path.startswith("/put/"):
             run, _, name = path[len("/put/") :].partition("/")
             stub.run(run)["files"][name] = body
-            self._reply(200, {})
+            self.reply({})
         elif path.startswith("/sdk/otel"):
-            self._reply(200, {})
+            self.reply({})
         elif not self._known():
-            self._reply(401, {"errors": [{"message": "user is not logged in"}], "code": "PERMISSION_ERROR"})
+            self.reply({"errors": [{"message": "user is not logged in"}], "code": "PERMISSION_ERROR"}, 401)
         elif path == "/graphql":
             asked = json.loads(body)
             if stub.refuses and "mutation UpsertBucket" in asked["query"]:
-                self._reply(403, {"errors": [{"message": stub.refuses}]})
+                self.reply({"errors": [{"message": stub.refuses}]}, 403)
                 return
-            self._reply(200, {"data": stub.answer(asked["query"], asked.get("variables") or {})})
+            self.reply({"data": stub.answer(asked["query"], asked.get("variables") or {})})
         elif path.endswith("/file_stream"):
             stub.stream(path.split("/")[-2], json.loads(body))
-            self._reply(200, {"exitcode": None, "limits": {}})
+            self.reply({"exitcode": None, "limits": {}})
         else:
-            self._reply(404, {})
+            self.reply({}, 404)
 
     do_GET = do_POST = do_PUT = _go
-
-    def _body(self) -> bytes:
-        if self.headers.get("Transfer-Encoding") == "chunked":
-            parts = []
-            while size := int(self.rfile.readline(), 16):
-                parts.append(self.rfile.read(size))
-                self.rfile.readline()
-            self.rfile.readline()
-            body = b"".join(parts)
-        else:
-            body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
-        return gzip.decompress(body) if self.headers.get("Content-Encoding") == "gzip" else body
 
     def _known(self) -> bool:
         kind, _, word = self.headers.get("Authorization", "").partition(" ")
         if kind != "Basic":
             return word == self.stub.key
         return base64.b64decode(word).decode().partition(":")[2] == self.stub.key
-
-    def _reply(self, status: int, value: dict[str, Any]) -> None:
-        text = json.dumps(value).encode()
-        with suppress(OSError):
-            self.send_response(status)
-            self.send_header("Content-Type", "application/json")
-            self.send_header("Content-Length", str(len(text)))
-            self.end_headers()
-            self.wfile.write(text)
-
-    def log_message(self, *_: object) -> None:
-        """Logs nothing."""

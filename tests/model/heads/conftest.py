@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import shapely
 from shapely.geometry import MultiPolygon
+from support.toy_run import draw_places
 
 from geoguesser.geo.region import PlaneRegion
 
@@ -22,6 +23,5 @@ def region() -> PlaneRegion:
 @pytest.fixture(scope="module")
 def places(region: PlaneRegion) -> np.ndarray[Any, Any]:
     """Coordinates of places on the land in degrees (N, 2)."""
-    random = np.random.default_rng(0)
-    coords_deg = np.stack([random.uniform(45.0, 45.7, 400), random.uniform(15.0, 16.0, 400)], axis=-1)
+    coords_deg = draw_places(400)
     return coords_deg[region.contains(coords_deg)]

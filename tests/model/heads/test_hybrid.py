@@ -1,4 +1,4 @@
-"""HybridHead: offsets by hand, by pyproj and learnt."""
+"""HybridHead: offsets by hand and by pyproj."""
 
 from __future__ import annotations
 
@@ -6,63 +6,38 @@ from typing import Any
 
 import numpy as np
 import pytest
-import shapely
 import torch
 from pyproj import Geod
-from shapely.geometry import MultiPolygon
+from support.toy_run import draw_places, fit_head
 
 from geoguesser.errors import ConfigError
 from geoguesser.geo.distance import EARTH_RADIUS_KM, haversine_km
 from geoguesser.geo.grid import SquareGrid
-from geoguesser.geo.region import PlaneRegion, Region, SphereRegion
+from geoguesser.geo.region import SphereRegion
 from geoguesser.model.decoder import ArgmaxDecoder, Decoder, MedianDecoder
-from geoguesser.model.heads.classification import ClassificationHead
 from geoguesser.model.heads.hybrid import HybridHead
-from geoguesser.model.losses import CrossEntropy
 
-REGION = PlaneRegion("Toyland", MultiPolygon([shapely.box(15.0, 45.0, 16.0, 45.7)]), "EPSG:3765")
 SPHERE_KM = Geod(a=EARTH_RADIUS_KM, f=0.0)
 
 
-def draw_places(count: int, seed: int = 0) -> np.ndarray[Any, Any]:
-    rng = np.random.default_rng(seed)
-    return np.stack([rng.uniform(45.0, 45.7, count), rng.uniform(15.0, 16.0, count)], axis=-1)
+def fit(places: Any, **options: Any) -> Any:
+    return fit_head(4, places, HybridHead, **{"decoder": ArgmaxDecoder(), **options})
 
 
-def fit_head(
-    places: Any,
-    region: Region = REGION,
-    size: int = 9,
-    decoder: Decoder | None = None,
-    kind: type[ClassificationHead] = HybridHead,
-    **options: float,
-) -> Any:
-    return kind.fit(
-        in_features=4,
-        region=region,
-        train_coords_deg=places,
-        grid=SquareGrid(size=size),
-        loss=CrossEntropy(),
-        decoder=decoder or ArgmaxDecoder(),
-        **options,
-    )
-
-
-def make_outputs(head: HybridHead, places: Any, *, swap: bool = False) -> torch.Tensor:
+def make_outputs(head: HybridHead, places: Any) -> torch.Tensor:
     """Returns outputs that are certain of each place's cell, with the true offsets in it."""
     target = head.targets(places)
     out = torch.zeros(len(places), head.output_size)
     rows = torch.arange(len(places))
     out[rows, target["cell"]] = 50.0
-    offsets = out[:, head.num_logits :].view(len(places), -1, 2)
-    offsets[rows, target["cell"]] = target["offset"].flip(-1) if swap else target["offset"]
+    out[:, head.num_logits :].view(len(places), -1, 2)[rows, target["cell"]] = target["offset"]
     return out
 
 
 def test_it_starts_as_classification() -> None:
     places = draw_places(200)
-    head = fit_head(places, decoder=MedianDecoder())
-    plain = fit_head(places, decoder=MedianDecoder(), kind=ClassificationHead)
+    head = fit(places, decoder=MedianDecoder())
+    plain = fit_head(4, places, decoder=MedianDecoder())
     assert head.output_size == 3 * plain.output_size
     fused = torch.randn(5, 4, generator=torch.Generator().manual_seed(0))
     distance_km = haversine_km(head.decode(head(fused)).double(), plain.decode(plain(fused)).double())
@@ -71,8 +46,7 @@ def test_it_starts_as_classification() -> None:
 
 def test_offsets_are_east_and_north_in_sides_of_the_cell() -> None:
     places = draw_places(200)
-    head = fit_head(places)
-    assert head.grid is not None
+    head = fit(places)
     offset = head.targets(places)["offset"].double().numpy()
     points = head.grid.class_points_deg[head.grid.assign(places)]
     azimuth, _, km = SPHERE_KM.inv(points[:, 1], points[:, 0], places[:, 1], places[:, 0])
@@ -85,29 +59,24 @@ def test_offsets_are_east_and_north_in_sides_of_the_cell() -> None:
 @pytest.mark.parametrize("decoder", [ArgmaxDecoder(), MedianDecoder()])
 def test_the_true_cell_and_offset_give_the_place(decoder: Decoder) -> None:
     places = draw_places(100, 1)
-    head = fit_head(draw_places(200), decoder=decoder)
+    head = fit(draw_places(200), decoder=decoder)
     decoded = head.decode(make_outputs(head, places)).double().numpy()
     assert haversine_km(decoded, places).max() < 0.05
-
-    # With east and north exchanged, the offsets are wrong: the assertion above could fail.
-    wrong = head.decode(make_outputs(head, places, swap=True)).double().numpy()
-    assert haversine_km(wrong, places).mean() > 3.0
 
 
 def test_across_the_date_line_and_near_a_pole() -> None:
     places = np.array([[10.0, 179.99], [10.0, -179.99], [89.5, 10.0], [89.5, -120.0], [-33.0, 151.0]])
-    head = fit_head(places, SphereRegion(), size=50)
+    head = fit(places, region=SphereRegion(), grid=SquareGrid(size=50))
     decoded = head.decode(make_outputs(head, places)).double().numpy()
     assert haversine_km(decoded, places).max() < 5.0  # a cell is 3,000 km wide, and a tangent plane is flat
 
 
 def test_only_offsets_of_the_true_cell_are_trained() -> None:
     places = draw_places(30)
-    head = fit_head(places)
+    head = fit(places)
     out = torch.randn(30, head.output_size, generator=torch.Generator().manual_seed(0)).requires_grad_()
     target = head.targets(places)
     torch.autograd.backward(head.loss(out, target))
-    assert out.grad is not None
     gradient = out.grad[:, head.num_logits :].view(30, -1, 2)
     trained = (gradient != 0).any(dim=-1)
     assert trained.sum(dim=1).tolist() == [1] * 30
@@ -119,25 +88,6 @@ def test_only_offsets_of_the_true_cell_are_trained() -> None:
     assert float(head.loss(out, target).detach()) == pytest.approx(float(cells.detach()) + huber, rel=1e-5)
 
 
-def test_it_learns_where_in_a_cell_a_place_lies() -> None:
-    """With features that determine the place, offsets do better than any class point."""
-    places = draw_places(300)
-    features = torch.from_numpy((places - places.mean(axis=0)) / places.std(axis=0)).float()
-    features = torch.cat((features, features**2), dim=1)
-    errors = {}
-    for kind in (HybridHead, ClassificationHead):
-        head = fit_head(places, kind=kind)
-        head.fit_scaling(features)
-        optimizer = torch.optim.Adam(head.parameters(), lr=0.05)
-        target = head.targets(places)
-        for _ in range(200):
-            optimizer.zero_grad()
-            torch.autograd.backward(head.loss(head(features), target))
-            optimizer.step()
-        errors[kind] = haversine_km(head.decode(head(features).detach()).double().numpy(), places).mean()
-    assert errors[HybridHead] < 0.6 * errors[ClassificationHead]
-
-
 def test_a_wrong_weight_is_refused() -> None:
     with pytest.raises(ConfigError, match=r"^head\.offset_weight must be a number from 0 to 1000, got -1\.0"):
-        fit_head(draw_places(9), offset_weight=-1.0)
+        fit(draw_places(9), offset_weight=-1.0)

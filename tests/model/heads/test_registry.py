@@ -7,24 +7,21 @@ from typing import Any
 
 import pytest
 import torch
+from support.toy_run import fit_head
 
 from geoguesser.geo.distance import haversine_km
 from geoguesser.geo.grid import SquareGrid
 from geoguesser.geo.region import PlaneRegion
 from geoguesser.inference.checkpoint import to_plain_arrays, to_plain_tensors
-from geoguesser.model.decoder import ArgmaxDecoder, MeanDecoder, MedianDecoder
+from geoguesser.model.decoder import ArgmaxDecoder, MedianDecoder
 from geoguesser.model.heads.base import Head
 from geoguesser.model.heads.registry import HEADS, restore_head
-from geoguesser.model.losses import CrossEntropy, SmoothedCrossEntropy
+from geoguesser.model.losses import SmoothedCrossEntropy
 
-GRID, CLIPPED = SquareGrid(size=12), SquareGrid(size=12, point="clipped")
 OPTIONS: dict[str, tuple[str, dict[str, Any]]] = {
-    "mean": ("classification", {"grid": CLIPPED, "loss": CrossEntropy(), "decoder": MeanDecoder()}),
-    "argmax": ("classification", {"grid": GRID, "loss": CrossEntropy(), "decoder": ArgmaxDecoder()}),
-    "hybrid": (
-        "hybrid",
-        {"grid": GRID, "loss": SmoothedCrossEntropy(), "decoder": MedianDecoder(), "offset_weight": 0.5},
-    ),
+    "mean": ("classification", {"grid": SquareGrid(size=12, point="clipped")}),
+    "argmax": ("classification", {"decoder": ArgmaxDecoder()}),
+    "hybrid": ("hybrid", {"loss": SmoothedCrossEntropy(), "decoder": MedianDecoder(), "offset_weight": 0.5}),
     "crs": ("regression", {"space": "crs"}),
     "sphere": ("regression", {"space": "sphere"}),
 }
@@ -34,7 +31,7 @@ OPTIONS: dict[str, tuple[str, dict[str, Any]]] = {
 def head(request: pytest.FixtureRequest, region: PlaneRegion, places: Any) -> Head:
     kind, options = OPTIONS[request.param]
     torch.manual_seed(0)
-    head: Head = HEADS[kind].fit(in_features=8, region=region, train_coords_deg=places[:100], **options)  # type: ignore[attr-defined]
+    head = fit_head(8, places[:100], HEADS[kind], region=region, **options)
     head.linear.reset_parameters()
     return head
 

@@ -18,11 +18,6 @@ EXTREMES = [0.0, 0.5, 1.0, -3.0, 7.0, 1e6, -1e30, float("inf"), float("-inf"), f
 
 
 @pytest.fixture(scope="module")
-def world() -> SphereRegion:
-    return SphereRegion()
-
-
-@pytest.fixture(scope="module")
 def head(region: PlaneRegion, places: Any) -> RegressionHead:
     return RegressionHead.fit(in_features=8, region=region, train_coords_deg=places[:100])
 
@@ -71,14 +66,14 @@ def test_any_output_decodes_to_land(region: PlaneRegion, places: Any, space: str
     assert region.distance_to_land_km(decoded.double().numpy()).max() < 0.001  # float32 rounds to decimetres
 
 
-def test_any_output_decodes_to_land_of_the_world(world: SphereRegion) -> None:
+def test_any_output_decodes_to_land_of_the_world(earth: SphereRegion) -> None:
     head = RegressionHead.fit(
-        in_features=4, region=world, train_coords_deg=np.array([[45.0, 16.0]]), space="sphere"
+        in_features=4, region=earth, train_coords_deg=np.array([[45.0, 16.0]]), space="sphere"
     )
     values = EXTREMES[:3] + EXTREMES[-3:]
     decoded = head.decode(torch.tensor([[a, b, c] for a in values for b in EXTREMES[-4:] for c in values]))
     assert bool(torch.isfinite(decoded).all())
-    assert world.distance_to_land_km(decoded.double().numpy()).max() < 0.01
+    assert earth.distance_to_land_km(decoded.double().numpy()).max() < 0.01
 
 
 def test_a_point_off_land_moves_to_the_nearest_land(head: RegressionHead, region: PlaneRegion) -> None:
@@ -90,9 +85,9 @@ def test_a_point_off_land_moves_to_the_nearest_land(head: RegressionHead, region
     assert float(haversine_km(decoded, centre)[0]) == pytest.approx(distance_m / 1000, rel=0.005)
 
 
-def test_sphere_targets_are_unit_vectors_of_which_only_the_direction_counts(world: SphereRegion) -> None:
+def test_sphere_targets_are_unit_vectors_of_which_only_the_direction_counts(earth: SphereRegion) -> None:
     cities = np.array([[45.8150, 15.9819], [-33.8688, 151.0], [40.7, -74.2], [-1.29, 36.82]])
-    head = RegressionHead.fit(in_features=4, region=world, train_coords_deg=cities, space="sphere")
+    head = RegressionHead.fit(in_features=4, region=earth, train_coords_deg=cities, space="sphere")
     assert head.output_size == 3
     vectors = head.targets(cities)["point"].double() * head.scale + torch.from_numpy(head.offset)
     torch.testing.assert_close(vectors.norm(dim=1), torch.ones(4, dtype=torch.float64))
@@ -105,13 +100,13 @@ def test_sphere_targets_are_unit_vectors_of_which_only_the_direction_counts(worl
     ("space", "rule"),
     [("crs", "sphere for region world, .* got 'crs'"), ("plane", "one of crs, sphere, got 'plane'")],
 )
-def test_spaces_that_the_region_lacks_are_refused(world: SphereRegion, space: str, rule: str) -> None:
+def test_spaces_that_the_region_lacks_are_refused(earth: SphereRegion, space: str, rule: str) -> None:
     with pytest.raises(ConfigError, match=f"^head.space must be {rule}"):
-        RegressionHead.fit(in_features=4, region=world, train_coords_deg=np.zeros((1, 2)), space=space)
+        RegressionHead.fit(in_features=4, region=earth, train_coords_deg=np.zeros((1, 2)), space=space)
 
 
-def test_a_head_in_the_plane_needs_one_to_decode(world: SphereRegion) -> None:
-    head = RegressionHead(2, region=world, space="crs", offset=np.zeros(2), scale=1.0)
+def test_a_head_in_the_plane_needs_one_to_decode(earth: SphereRegion) -> None:
+    head = RegressionHead(2, region=earth, space="crs", offset=np.zeros(2), scale=1.0)
     with pytest.raises(RegionError, match=r"^region world has no plane"):
         head.decode(torch.zeros(1, 2))
 

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from pathlib import Path
 
-import matplotlib
 import numpy as np
 import pytest
 from matplotlib.colors import to_rgb
 from PIL import Image
+from support.pictures import check_same_twice, count_colour, draw_picture
 
 from geoguesser.data.checks.duplicates import Match
 from geoguesser.data.checks.image_stats import ImageStats
@@ -29,34 +28,18 @@ def sample_zagreb(count: int, spread_deg: float = 0.02) -> np.ndarray:
     return np.random.default_rng(0).normal(ZAGREB, spread_deg, (count, 2))
 
 
-def count_pixels(path: Path, split: str) -> int:
+def count_split(pixels: np.ndarray, split: str) -> int:
     """Returns the number of pixels in the colour of a split."""
-    with Image.open(path) as picture:
-        assert (picture.format, picture.width) == ("PNG", 1000)
-        assert 400 < picture.height < 1500
-        rgb = np.asarray(picture.convert("RGB"), dtype=np.int64)
-    colour = np.round(255 * np.array(to_rgb(SPLIT_COLOURS[split])))
-    return int((np.abs(rgb - colour).max(axis=-1) <= 2).sum())
-
-
-def check_same_twice(folder: Path, draw: Callable[[Path], None]) -> Path:
-    settings = dict(matplotlib.rcParams)
-    paths = [folder / "a.png", folder / "b.png"]
-    for path in paths:
-        draw(path)
-    assert paths[0].read_bytes() == paths[1].read_bytes()
-    assert sorted(folder.iterdir()) == paths
-    assert dict(matplotlib.rcParams) == settings
-    return paths[0]
+    red, green, blue = np.round(255 * np.array(to_rgb(SPLIT_COLOURS[split])))
+    return count_colour(pixels, (red, green, blue), 3)
 
 
 def test_map_shows_each_split_that_is_there(tmp_path: Path, croatia: PlaneRegion) -> None:
     coords = np.array([[45.8, 16.0], [45.5, 18.0], [44.0, 15.5], [43.5, 16.5]])
     splits = np.array(["train", "val", "unused", "train"])
-    path = check_same_twice(
-        tmp_path, lambda path: plots.draw_places(path, region=croatia, coords_deg=coords, splits=splits)
-    )
-    counts = {split: count_pixels(path, split) for split in SPLIT_COLOURS}
+    places = {"region": croatia, "coords_deg": coords, "splits": splits}
+    pixels = check_same_twice(tmp_path, plots.draw_places, width=1000, **places)
+    counts = {split: count_split(pixels, split) for split in SPLIT_COLOURS}
     assert counts["test"] == 0
     assert min(counts["train"], counts["val"], counts["unused"]) > 30
     assert counts["train"] > 1.5 * counts["val"]
@@ -66,11 +49,11 @@ def test_map_shows_each_split_that_is_there(tmp_path: Path, croatia: PlaneRegion
 def test_dense_places_do_not_hide_each_other(tmp_path: Path, croatia: PlaneRegion) -> None:
     coords = np.random.default_rng(0).uniform((45.3, 16.0), (45.7, 18.0), (20_000, 2))
     splits = np.array(["train", "val", "test", "unused"])[np.arange(20_000) % 4]
-    path = tmp_path / "dense.png"
-    plots.draw_places(path, region=croatia, coords_deg=coords, splits=splits)
-    train, val, test = (count_pixels(path, split) for split in ("train", "val", "test"))
+    places = {"region": croatia, "coords_deg": coords, "splits": splits}
+    pixels = draw_picture(tmp_path, plots.draw_places, width=1000, **places)
+    train, val, test = (count_split(pixels, split) for split in ("train", "val", "test"))
     assert max(train, val, test) < 1.2 * min(train, val, test)
-    assert count_pixels(path, "unused") < 0.5 * train
+    assert count_split(pixels, "unused") < 0.5 * train
 
 
 def test_few_places_need_no_second_map(croatia: PlaneRegion) -> None:
@@ -96,9 +79,9 @@ def test_many_places_at_one_point_end_the_search(tmp_path: Path, croatia: PlaneR
     splits = np.array(["train"] * 999 + ["test"])
     window = plots.find_densest_window(croatia, coords)
     assert window is not None
-    path = tmp_path / "window.png"
-    plots.draw_window(path, region=croatia, coords_deg=coords, splits=splits, window=window)
-    assert count_pixels(path, "train") + count_pixels(path, "test") > 0
+    places = {"region": croatia, "coords_deg": coords, "splits": splits, "window": window}
+    pixels = draw_picture(tmp_path, plots.draw_window, width=1000, **places)
+    assert count_split(pixels, "train") + count_split(pixels, "test") > 0
 
 
 def test_window_shows_only_what_lies_in_it(tmp_path: Path, croatia: PlaneRegion) -> None:
@@ -106,12 +89,10 @@ def test_window_shows_only_what_lies_in_it(tmp_path: Path, croatia: PlaneRegion)
     splits = np.array(["train"] * 200 + ["test"])
     window = plots.find_densest_window(croatia, coords)
     assert window is not None
-    path = check_same_twice(
-        tmp_path,
-        lambda path: plots.draw_window(path, region=croatia, coords_deg=coords, splits=splits, window=window),
-    )
-    assert count_pixels(path, "test") == 0
-    assert count_pixels(path, "train") > 200
+    places = {"region": croatia, "coords_deg": coords, "splits": splits, "window": window}
+    pixels = check_same_twice(tmp_path, plots.draw_window, width=1000, **places)
+    assert count_split(pixels, "test") == 0
+    assert count_split(pixels, "train") > 200
 
 
 @pytest.mark.slow
@@ -124,10 +105,9 @@ def test_world_has_both_maps(tmp_path: Path) -> None:
     assert window is not None
     assert window[0] < ZAGREB[1] < window[2]
     assert window[1] < ZAGREB[0] < window[3]
-    plots.draw_places(tmp_path / "a.png", region=region, coords_deg=coords, splits=splits, window=window)
-    plots.draw_window(tmp_path / "b.png", region=region, coords_deg=coords, splits=splits, window=window)
-    assert count_pixels(tmp_path / "a.png", "test") > 100
-    assert count_pixels(tmp_path / "b.png", "test") > 100
+    places = {"region": region, "coords_deg": coords, "splits": splits, "window": window}
+    for draw in (plots.draw_places, plots.draw_window):
+        assert count_split(draw_picture(tmp_path, draw, width=1000, **places), "test") > 100
 
 
 @pytest.mark.parametrize(
@@ -143,10 +123,10 @@ def test_distances_are_drawn_for_the_splits_that_have_some(
     tmp_path: Path, distance_km: list[float], splits: list[str]
 ) -> None:
     distance, split = np.array(distance_km), np.array(splits)
-    path = check_same_twice(tmp_path, lambda path: plots.draw_distances(path, distance_km=distance, splits=split))
+    pixels = check_same_twice(tmp_path, plots.draw_distances, width=1000, distance_km=distance, splits=split)
     shown = {split for split, km in zip(splits, distance_km, strict=True) if np.isfinite(km)} & {"val", "test"}
-    assert {name for name in ("val", "test") if count_pixels(path, name) > 100} == shown
-    assert count_pixels(path, "train") == 0
+    assert {name for name in ("val", "test") if count_split(pixels, name) > 100} == shown
+    assert count_split(pixels, "train") == 0
 
 
 def test_brightness_is_the_luma_of_known_colours(tmp_path: Path) -> None:
@@ -162,27 +142,18 @@ def test_brightness_is_the_luma_of_known_colours(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("count", [3, 1000])
-def test_brightness_and_file_sizes_are_drawn(tmp_path: Path, count: int) -> None:
+def test_brightness_is_drawn(tmp_path: Path, count: int) -> None:
     random = np.random.default_rng(0)
     luma, mask = random.uniform(0, 255, (count, 4)), random.random((count, 4)) < 0.7
     mask[0] = True
     splits = np.array(["train", "val", "test"])[np.arange(count) % 3]
-    for name in ("brightness", "sizes"):
-        (tmp_path / name).mkdir()
-    path = check_same_twice(
-        tmp_path / "brightness",
-        lambda path: plots.draw_brightness(path, luma=luma, mask=mask, splits=splits),
-    )
-    assert count_pixels(path, "test") > 100
-    sizes = random.lognormal(11, 1, count).astype(np.int64)
-    check_same_twice(tmp_path / "sizes", lambda path: plots.draw_file_sizes(path, file_bytes=sizes))
+    pixels = check_same_twice(tmp_path, plots.draw_brightness, width=1000, luma=luma, mask=mask, splits=splits)
+    assert count_split(pixels, "test") > 100
 
 
 @pytest.mark.parametrize("sizes", [[5000], [5000] * 400, [1, 10**8]])
-def test_file_sizes_of_one_or_any_range(tmp_path: Path, sizes: list[int]) -> None:
-    plots.draw_file_sizes(tmp_path / "s.png", file_bytes=np.array(sizes))
-    with Image.open(tmp_path / "s.png") as picture:
-        assert picture.size == (1000, 580)
+def test_file_sizes_of_one_or_any_range_are_drawn(tmp_path: Path, sizes: list[int]) -> None:
+    check_same_twice(tmp_path, plots.draw_file_sizes, width=1000, file_bytes=np.array(sizes))
 
 
 def test_samples_are_two_of_each_split_and_one_that_lacks_a_view() -> None:
@@ -191,14 +162,11 @@ def test_samples_are_two_of_each_split_and_one_that_lacks_a_view() -> None:
     picked = samples.pick_samples(splits, mask)
     assert sorted(splits[picked]) == ["test", "test", "train", "train", "val", "val"]
     assert len(set(picked)) == 6
+    assert len(samples.pick_samples(splits[[0, 80, 90]], mask[:3])) == 3
+
     mask[103, 2] = False
     again = samples.pick_samples(splits, mask)
     assert again == [*picked[:5], 103]
-
-
-def test_samples_of_three_places() -> None:
-    picked = samples.pick_samples(np.array(["test", "train", "val"]), np.ones((3, 4), dtype=bool))
-    assert sorted(picked) == [0, 1, 2]
 
 
 def test_pairs_are_of_all_kinds_before_any_kind_comes_twice() -> None:

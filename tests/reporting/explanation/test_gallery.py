@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -12,8 +14,9 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
-from PIL import Image
-from support.pictures import make_picture
+from support.pictures import check_picture, check_same_twice, count_colour, make_picture, measure_ink
+from support.region_places import sample_land
+from support.toy_run import draw_places, fit_head
 
 from geoguesser.geo.distance import haversine_km, to_unit
 from geoguesser.geo.grid import Grid, SquareGrid
@@ -24,7 +27,6 @@ from geoguesser.model.decoder import MedianDecoder
 from geoguesser.model.fusion import AttentionFusion
 from geoguesser.model.heads.classification import ClassificationHead
 from geoguesser.model.heads.regression import RegressionHead
-from geoguesser.model.losses import CrossEntropy
 from geoguesser.model.network import GeoNetwork
 from geoguesser.model.uncertainty import Calibration, HeadOutput
 from geoguesser.reporting.explanation import coverage_plot, maps, network_plot, place_plots
@@ -36,20 +38,11 @@ from geoguesser.reporting.explanation.subject import divide_in_thirds
 RANDOM = np.random.default_rng(0)
 
 
-def sample_places(region: Region, count: int, seed: int = 0) -> np.ndarray:
-    west, south, east, north = region.land_deg.bounds
-    coords = np.random.default_rng(seed).uniform((south, west), (north, east), (40 * count, 2))
-    return coords[region.contains(coords)][:count]
-
-
-def check_drawn(draw: Callable[[Path], Any], folder: Path, *, least: float = 0.01) -> np.ndarray:
-    """Draws a picture and checks that it is 1,000 pixels wide and not empty."""
-    draw(folder / "a.png")
-    with Image.open(folder / "a.png") as picture:
-        assert (picture.format, picture.width) == ("PNG", 1000)
-        assert 200 < picture.height < 3000
-        pixels = np.asarray(picture.convert("RGB"))
-    assert (pixels.min(axis=2) < 250).mean() > least
+def draw(folder: Path, function: Callable[..., Any], least: float = 0.01, **options: Any) -> np.ndarray:
+    """Draws a picture, checks that it is not empty, and returns its pixels."""
+    function(folder / "a.png", **options)
+    pixels = check_picture(folder / "a.png", 1000, (200, 3000))
+    assert measure_ink(pixels) > least
     return pixels
 
 
@@ -60,15 +53,14 @@ def region(request: pytest.FixtureRequest) -> Region:
 
 @pytest.fixture(scope="module")
 def grid(region: Region) -> Grid:
-    return SquareGrid(size=60).fit(region, sample_places(region, 400))
+    return SquareGrid(size=60).fit(region, sample_land(region, 400))
 
 
 def make_place(region: Region, seed: int = 0, views: bool = True) -> PlaceImages:
-    true_deg, predicted_deg = sample_places(region, 2, seed)
+    true_deg, predicted_deg = sample_land(region, 2, seed)
     shown = [np.asarray(make_picture(number, 80, 80)) for number in range(4)] if views else None
-    return PlaceImages(
-        f"place-{seed}", true_deg, predicted_deg, float(haversine_km(true_deg, predicted_deg)), shown
-    )
+    error_km = float(haversine_km(true_deg, predicted_deg))
+    return PlaceImages(f"place-{seed}", true_deg, predicted_deg, error_km, shown)
 
 
 def make_posterior(grid: Grid) -> np.ndarray:
@@ -77,27 +69,18 @@ def make_posterior(grid: Grid) -> np.ndarray:
 
 
 def test_posterior_with_and_without_cells_and_views(region, grid, tmp_path):
-    place = make_place(region)
-    whole = check_drawn(
-        lambda path: place_plots.draw_posterior(
-            path, region=region, grid=grid, posterior=make_posterior(grid), place=place
-        ),
-        tmp_path,
-    )
-    bare = check_drawn(
-        lambda path: place_plots.draw_posterior(
-            path, region=region, grid=None, posterior=None, place=make_place(region, views=False)
-        ),
-        tmp_path,
-    )
+    draw_posterior = partial(draw, tmp_path, place_plots.draw_posterior, region=region)
+    whole = draw_posterior(grid=grid, posterior=make_posterior(grid), place=make_place(region))
+    bare = draw_posterior(grid=None, posterior=None, place=make_place(region, views=False))
+
     # The most probable cell's colour.
-    dark = (np.abs(whole.astype(int) - (128, 0, 38)).max(axis=2) < 12).mean()
-    assert dark > 0.0005
-    assert (np.abs(bare.astype(int) - (128, 0, 38)).max(axis=2) < 12).mean() < dark / 4
+    dark = count_colour(whole, (128, 0, 38), 12)
+    assert dark > 0.0005 * whole[..., 0].size
+    assert count_colour(bare, (128, 0, 38), 12) < dark / 4
 
 
 def test_fields_are_means_over_squares(region):
-    true_deg, error_km = sample_places(region, 300), RANDOM.gamma(2.0, 20.0, 300)
+    true_deg, error_km = sample_land(region, 300), RANDOM.gamma(2.0, 20.0, 300)
     fields = maps.compute_fields(region, true_deg, error_km)
     assert fields.places.sum() + fields.outside == 300
     assert 9 <= len(fields.ids) <= 80
@@ -110,93 +93,60 @@ def test_fields_are_means_over_squares(region):
 
 @pytest.mark.parametrize("count", [1, 300])
 def test_fields_are_drawn(region, count: int, tmp_path):
-    fields = maps.compute_fields(region, sample_places(region, count), RANDOM.gamma(2.0, 20.0, count))
-    check_drawn(lambda path: maps.draw_fields(path, region=region, fields=fields), tmp_path)
+    fields = maps.compute_fields(region, sample_land(region, count), RANDOM.gamma(2.0, 20.0, count))
+    check_same_twice(tmp_path, maps.draw_fields, width=1000, region=region, fields=fields)
 
 
-def test_the_same_input_gives_the_same_bytes(croatia, tmp_path):
-    fields = maps.compute_fields(croatia, sample_places(croatia, 30), np.arange(30.0))
-    for name in ("a.png", "b.png"):
-        maps.draw_fields(tmp_path / name, region=croatia, fields=fields)
-    assert (tmp_path / "a.png").read_bytes() == (tmp_path / "b.png").read_bytes()
-
-
-def test_confusion_counts_pairs(grid):
+def test_confusion_counts_pairs(region, grid, tmp_path):
     true_cell = RANDOM.integers(0, grid.num_cells, 400)
     answered = np.where(RANDOM.random(400) < 0.5, true_cell, RANDOM.integers(0, 6, 400))
     confusion = maps.compute_confusion(grid, true_cell, answered)
-    expected = Counter(
-        pair for pair in zip(true_cell.tolist(), answered.tolist(), strict=True) if pair[0] != pair[1]
-    )
-    assert {
-        tuple(pair): int(count) for pair, count in zip(confusion.pairs.tolist(), confusion.counts, strict=True)
-    } == expected
-    assert confusion.counts.tolist() == sorted(expected.values(), reverse=True)
+    pairs = zip(true_cell.tolist(), answered.tolist(), strict=True)
+    expected = Counter(pair for pair in pairs if pair[0] != pair[1])
+    counts = confusion.counts.tolist()
+    assert dict(zip(map(tuple, confusion.pairs.tolist()), counts, strict=True)) == expected
+    assert counts == sorted(expected.values(), reverse=True)
     assert (confusion.wrong, confusion.places) == (sum(expected.values()), 400)
+
     touch = grid.neighbours.toarray()
     assert confusion.near.tolist() == [bool(touch[a, b]) for a, b in confusion.pairs]
     apart = maps.compute_confusion(grid, true_cell, answered, neighbours=False)
     assert not apart.near.any()
     assert len(apart.pairs) == (~confusion.near).sum()
+    right = maps.compute_confusion(grid, true_cell, true_cell)
+    assert (len(right.pairs), right.wrong) == (0, 0)
 
-
-def test_confusion_is_drawn(region, grid, tmp_path):
-    true_cell, answered = RANDOM.integers(0, grid.num_cells, (2, 60))
-    confusion = maps.compute_confusion(grid, true_cell, answered)
-    pixels = check_drawn(
-        lambda path: maps.draw_confusion(path, region=region, grid=grid, confusion=confusion), tmp_path
-    )
     # Arcs of cells apart.
-    assert (np.abs(pixels.astype(int) - (213, 94, 0)).max(axis=2) < 8).sum() > 300
+    pixels = draw(tmp_path, maps.draw_confusion, region=region, grid=grid, confusion=confusion)
+    assert count_colour(pixels, (213, 94, 0)) > 300
 
 
 def test_no_cell_of_a_confusion_is_cut_off(croatia, tmp_path):
-    coords = sample_places(croatia, 200)
-    grid = SquareGrid(size=40).fit(croatia, coords)
+    grid = SquareGrid(size=40).fit(croatia, sample_land(croatia, 200))
     confusion = maps.compute_confusion(grid, np.array([0, 1]), np.array([1, 0]))
-    pixels = check_drawn(
-        lambda path: maps.draw_confusion(path, region=croatia, grid=grid, confusion=confusion), tmp_path
-    )
-    lines = np.abs(pixels.astype(int) - (191, 203, 212)).max(axis=2) < 40
+    pixels = draw(tmp_path, maps.draw_confusion, region=croatia, grid=grid, confusion=confusion)
+    lines = np.abs(pixels - (191, 203, 212)).max(axis=2) < 40
     top = lines[np.flatnonzero(lines.any(axis=1))[0]]
     # The upper side of the northernmost cells is drawn.
     assert top.sum() > 100
 
 
-def test_no_confusion_has_no_pairs(grid):
-    cells = np.arange(grid.num_cells)
-    confusion = maps.compute_confusion(grid, cells, cells)
-    assert (len(confusion.pairs), confusion.wrong) == (0, 0)
+def test_extremes_are_drawn(region, tmp_path):
+    best, worst = [make_place(region, 1), make_place(region, 2, views=False)], [make_place(region, 3)]
+    groups = [("Best", best), ("Worst", worst)]
+    draw(tmp_path, place_plots.draw_extremes, region=region, groups=groups, least=0.3)
 
 
-def test_extremes_and_quadruplet_are_drawn(region, tmp_path):
-    groups = [
-        ("Best", [make_place(region, 1), make_place(region, 2, views=False)]),
-        ("Worst", [make_place(region, 3)]),
-    ]
-    check_drawn(lambda path: place_plots.draw_extremes(path, region=region, groups=groups), tmp_path, least=0.3)
-    check_drawn(
-        lambda path: place_plots.draw_quadruplet(path, region=region, place=make_place(region)),
-        tmp_path,
-        least=0.3,
-    )
-
-
-def test_an_absent_view_leaves_its_frame_empty(croatia, tmp_path):
-    place = make_place(croatia)
-    lacks = PlaceImages(
-        place.name, place.true_deg, place.predicted_deg, 1.0, [place.views[0], None, *place.views[2:]]
-    )
+def test_an_absent_view_leaves_its_frame_empty(region, tmp_path):
+    place = make_place(region)
+    lacks = replace(place, views=[place.views[0], None, *place.views[2:]])
     whole, some = (
-        check_drawn(
-            lambda path, shown=shown: place_plots.draw_quadruplet(path, region=croatia, place=shown), tmp_path
-        )
+        draw(tmp_path, place_plots.draw_quadruplet, region=region, place=shown, least=0.3)
         for shown in (place, lacks)
     )
     # The view to the east.
-    right = slice(700, 980)
-    assert (whole[400:600, right].min(axis=2) < 250).mean() > 0.95
-    assert (some[400:600, right].min(axis=2) < 250).mean() < 0.1
+    assert measure_ink(whole[400:600, 700:980]) > 0.95
+    assert measure_ink(some[400:600, 700:980]) < 0.1
 
 
 @pytest.mark.parametrize("method", [EXACT_METHOD, GRADIENT_METHOD])
@@ -220,33 +170,29 @@ def test_an_overlay_hides_most_where_the_map_is_strongest(method: str):
 
 @pytest.mark.parametrize("method", [EXACT_METHOD, GRADIENT_METHOD])
 def test_an_activation_is_drawn(method: str, croatia, tmp_path):
-    share, moved_km = np.array([0.5, -0.2, np.nan, 1.0]), np.array([1.0, 20.0, np.nan, 300.0])
-    given: dict[str, Any] = {
-        "maps": np.abs(RANDOM.normal(size=(4, 4, 4))),
-        "method": method,
-        "bars": "what is added",
-    }
-    given |= {"share": share, "moved_km": moved_km}
-    pixels = check_drawn(
-        lambda path: place_plots.draw_activation(path, place=make_place(croatia), **given), tmp_path, least=0.3
+    pixels = draw(
+        tmp_path,
+        place_plots.draw_activation,
+        place=make_place(croatia),
+        maps=np.abs(RANDOM.normal(size=(4, 4, 4))),
+        method=method,
+        bars="what is added",
+        share=np.array([0.5, -0.2, np.nan, 1.0]),
+        moved_km=np.array([1.0, 20.0, np.nan, 300.0]),
+        least=0.3,
     )
     # Bars for and against.
-    for colour, least in (((213, 94, 0), 500), ((0, 114, 178), 200)):
-        assert (np.abs(pixels.astype(int) - colour).max(axis=2) < 8).sum() > least
-
-
-def make_network(head: Any, croatia: Any) -> GeoNetwork:
-    backbone = TimmBackbone(name="test_resnet", pretrained=False)
-    fusion = AttentionFusion(backbone.feature_size, width=32)
-    facts = {"in_features": fusion.output_size, "region": croatia, "train_coords_deg": sample_places(croatia, 50)}
-    if head is ClassificationHead:
-        facts |= {"grid": SquareGrid(size=20), "loss": CrossEntropy(), "decoder": MedianDecoder()}
-    return GeoNetwork(backbone, fusion, head.fit(**facts))
+    assert count_colour(pixels, (213, 94, 0)) > 500
+    assert count_colour(pixels, (0, 114, 178)) > 200
 
 
 @pytest.mark.parametrize("head", [ClassificationHead, RegressionHead])
-def test_a_networks_drawing_has_its_shapes_and_parameters(head: Any, croatia, tmp_path):
-    network = make_network(head, croatia)
+def test_a_networks_drawing_has_its_shapes_and_parameters(head: Any, tmp_path):
+    backbone = TimmBackbone(name="test_resnet", pretrained=False)
+    fusion = AttentionFusion(backbone.feature_size, width=32)
+    options = {"decoder": MedianDecoder()} if head is ClassificationHead else {}
+    fitted = fit_head(fusion.output_size, draw_places(50), head, **options)
+    network = GeoNetwork(backbone, fusion, fitted)
     parts = network_plot.list_parts(network, 48)
     mask = torch.ones(1, 4, dtype=torch.bool)
     features = network.embed(torch.zeros(1, 4, 3, 48, 48, dtype=torch.uint8), mask)
@@ -262,7 +208,7 @@ def test_a_networks_drawing_has_its_shapes_and_parameters(head: Any, croatia, tm
     assert sum(counts) == sum(parameter.numel() for parameter in network.parameters())
     assert parts[0].detail == "north, east, south, west"
     assert parts[4].detail.startswith("median of" if head is ClassificationHead else "a point")
-    check_drawn(lambda path: network_plot.draw_network(path, parts=parts), tmp_path, least=0.2)
+    draw(tmp_path, network_plot.draw_network, parts=parts, least=0.2)
 
 
 @pytest.mark.parametrize("count", [3, pytest.param(96, marks=pytest.mark.slow)])
@@ -274,7 +220,7 @@ def test_filters_are_colours_about_grey(count: int, tmp_path):
     assert (shown[0] == 0.5).all()
     assert np.abs(shown - 0.5).max() == pytest.approx(0.5)
     np.testing.assert_allclose(shown[1, 2, 3], 0.5 + 0.5 * weights[1, :, 2, 3] / np.abs(weights).max())
-    check_drawn(lambda path: network_plot.draw_filters(path, weights=weights), tmp_path, least=0.2)
+    draw(tmp_path, network_plot.draw_filters, weights=weights, least=0.2)
 
 
 def make_calibrated_places(count: int, seed: int, cells: int = 20) -> coverage_plot.LabelledOutput:
@@ -323,11 +269,11 @@ def test_coverage_of_a_head_without_cells_is_only_of_radii(tmp_path):
     expected = (test.error_km <= np.sort(held_out.error_km)[7]).sum()
     assert covered[coverage_plot.RADII][9] == expected
     assert coverage_plot.count_covered_places(test, None, None) == {}
-    check_drawn(lambda path: coverage_plot.draw_coverage(path, covered=covered, places=300), tmp_path)
+    draw(tmp_path, coverage_plot.draw_coverage, covered=covered, places=300)
 
 
 def test_headings_are_means_over_places(tmp_path):
-    true_deg, error_km = sample_box(50), RANDOM.gamma(2.0, 20.0, 50)
+    true_deg, error_km = draw_places(50), RANDOM.gamma(2.0, 20.0, 50)
     coords = torch.from_numpy(true_deg[:, None] + RANDOM.normal(0, 0.2, (50, 4, 2)))
     moved = torch.from_numpy(RANDOM.gamma(2.0, 5.0, (50, 4)))
     # No place has a view to the west.
@@ -344,12 +290,8 @@ def test_headings_are_means_over_places(tmp_path):
     assert np.isfinite(few["shift_km"][0, :3]).all()
     # 39 places hold no interval of a mean.
     assert np.isnan(few["shift_km"][1]).all()
-    check_drawn(lambda path: draw_headings(path, effects=few), tmp_path)
-    check_drawn(lambda path: draw_headings(path, effects=effects), tmp_path)
-
-
-def sample_box(count: int) -> np.ndarray:
-    return np.random.default_rng(3).uniform((44.0, 15.0), (46.0, 18.0), (count, 2))
+    draw(tmp_path, draw_headings, effects=few)
+    draw(tmp_path, draw_headings, effects=effects)
 
 
 @given(count=st.integers(1, 200), max_rows=st.integers(0, 30))

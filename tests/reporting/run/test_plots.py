@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
-from PIL import Image
+from support.pictures import check_same_twice
 
 from geoguesser.reporting import style
 from geoguesser.reporting.run import plots
@@ -27,12 +27,6 @@ def make_history(epochs: int, **columns: Any) -> pd.DataFrame:
         "lr/backbone": np.where(epoch < epochs // 2, 0.0, 2e-5),
     }
     return pd.DataFrame({**table, **columns})
-
-
-def check_picture(path: Path) -> None:
-    with Image.open(path) as picture:
-        assert (picture.format, picture.width) == ("PNG", 1200)
-        assert 400 < picture.height < 1000
 
 
 def test_axis_of_errors_holds_nearly_all_errors_and_every_baseline() -> None:
@@ -74,62 +68,33 @@ def test_loss_axis_cuts_the_explosion() -> None:
 
 
 @pytest.mark.parametrize("count", [1, 3000, pytest.param(70_000, marks=pytest.mark.slow)])
-def test_errors(tmp_path: Path, count: int) -> None:
-    error_km = np.random.default_rng(0).gamma(1.6, 40.0, count)
+@pytest.mark.parametrize("scale_km", [0.0, 40.0])
+def test_errors_are_drawn(tmp_path: Path, count: int, scale_km: float) -> None:
+    error_km = np.random.default_rng(0).gamma(1.6, scale_km, count)
     baselines = {"centre of the region": 178.0, "median of the training places": 160.0} if count > 1 else {}
-    for name in ("a.png", "b.png"):
-        plots.draw_errors(tmp_path / name, error_km=error_km, baselines=baselines, title="frozen, $eed_0$")
-    check_picture(tmp_path / "a.png")
-    assert (tmp_path / "a.png").read_bytes() == (tmp_path / "b.png").read_bytes()
-
-
-def test_errors_that_are_all_zero(tmp_path: Path) -> None:
-    plots.draw_errors(tmp_path / "zero.png", error_km=np.zeros(4), baselines={})
-    check_picture(tmp_path / "zero.png")
-
-
-@pytest.mark.parametrize("epochs", [1, 100])
-def test_curves(tmp_path: Path, epochs: int) -> None:
-    for name in ("a.png", "b.png"):
-        plots.draw_curves(tmp_path / name, history=make_history(epochs), best_epoch=epochs - 1)
-    check_picture(tmp_path / "a.png")
-    assert (tmp_path / "a.png").read_bytes() == (tmp_path / "b.png").read_bytes()
+    check_same_twice(tmp_path, plots.draw_errors, error_km=error_km, baselines=baselines, title="frozen, $eed_0$")
 
 
 @pytest.mark.parametrize(
-    "changes",
+    "history",
     [
-        {"val/loss": np.nan, "val/error_km_mean": np.nan, "val/error_km_median": np.nan},
-        {"lr/head": 0.0, "lr/backbone": np.nan},
-        {"train/loss": [1.0, np.nan, np.inf, 2.0]},
-        {f"lr/block_{number}": 1e-3 * 0.7**number for number in range(15)},
+        make_history(1),
+        make_history(100),
+        make_history(3)[["epoch", "step", "train/loss"]],
+        make_history(4, **{"val/loss": np.nan, "val/error_km_mean": np.nan, "val/error_km_median": np.nan}),
+        make_history(4, **{"lr/head": 0.0, "lr/backbone": np.nan}),
+        make_history(4, **{"train/loss": [1.0, np.nan, np.inf, 2.0]}),
+        make_history(4, **{f"lr/block_{number}": 1e-3 * 0.7**number for number in range(15)}),
     ],
 )
-def test_curves_with_gaps(tmp_path: Path, changes: dict[str, Any]) -> None:
-    plots.draw_curves(tmp_path / "curves.png", history=make_history(4, **changes), best_epoch=2)
-    check_picture(tmp_path / "curves.png")
+def test_curves_are_drawn_also_with_gaps(tmp_path: Path, history: pd.DataFrame) -> None:
+    check_same_twice(tmp_path, plots.draw_curves, history=history, best_epoch=len(history) - 1)
 
 
-def test_curves_without_validation_columns(tmp_path: Path) -> None:
-    history = make_history(3)[["epoch", "step", "train/loss"]]
-    plots.draw_curves(tmp_path / "curves.png", history=history, best_epoch=None)
-    check_picture(tmp_path / "curves.png")
-
-
-@pytest.mark.parametrize("steps", [1, 100])
-def test_rate_search(tmp_path: Path, steps: int) -> None:
-    rates = np.geomspace(1e-7, 1.0, steps)
-    losses = 4.0 + rates**2 * 1e6
-    losses[-1] = np.nan if steps > 1 else 4.0
-    for name in ("a.png", "b.png"):
-        plots.draw_rate_search(tmp_path / name, rates=rates, losses=losses, chosen=float(rates[0]))
-    check_picture(tmp_path / "a.png")
-    assert (tmp_path / "a.png").read_bytes() == (tmp_path / "b.png").read_bytes()
-
-
-def test_rate_search_that_diverged_at_once(tmp_path: Path) -> None:
-    plots.draw_rate_search(tmp_path / "r.png", rates=np.array([1e-3]), losses=np.array([np.nan]), chosen=1e-3)
-    check_picture(tmp_path / "r.png")
+@pytest.mark.parametrize("losses", [[4.0], [np.nan], [*np.linspace(4, 9, 99), np.nan]])
+def test_a_rate_search_is_drawn_also_if_it_diverged(tmp_path: Path, losses: list[float]) -> None:
+    rates = np.geomspace(1e-7, 1.0, len(losses))
+    check_same_twice(tmp_path, plots.draw_rate_search, rates=rates, losses=np.array(losses), chosen=1e-7)
 
 
 def test_an_error_leaves_the_old_picture_and_no_other_file(tmp_path: Path) -> None:
