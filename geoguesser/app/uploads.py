@@ -15,7 +15,8 @@ from torch import Tensor
 from geoguesser.app.limits import Limits
 from geoguesser.app.problems import ProblemError
 from geoguesser.app.schemas import COMPASS
-from geoguesser.data.images import MAX_PIXELS, Header, ImageSpec, TooLargeError, decode_rgb, read_header
+from geoguesser.data.image_limits import MAX_PIXELS, TooLargeError
+from geoguesser.data.images import Header, ImageSpec, decode_rgb, read_header
 from geoguesser.data.place_files import HEADINGS, is_view, list_names
 from geoguesser.errors import DataError, first_line
 
