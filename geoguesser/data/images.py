@@ -120,6 +120,16 @@ def decode_rgb(data: bytes, header: Header, min_px: int) -> ByteArray:
     return _turn_upright(image, header.orientation)
 
 
+def decode_shrunk(data: bytes, max_px: int) -> ByteArray:
+    """Decodes an image to (H, W, 3) RGB whose longer side has at most `max_px` pixels; ValueError if broken."""
+    image = decode_rgb(data, read_header(data), max_px)
+    scale = max_px / max(image.shape[:2])
+    if scale >= 1:
+        return image
+    shape = (max(1, round(image.shape[1] * scale)), max(1, round(image.shape[0] * scale)))
+    return np.asarray(cv2.resize(image, shape, interpolation=cv2.INTER_AREA), dtype=np.uint8)
+
+
 @dataclass(frozen=True, kw_only=True)
 class ImageSpec:
     """Size of views, how an image is fitted into it, and how the network normalises pixels.
