@@ -123,8 +123,11 @@ class Decoder:
         if answer[:1] == b"-":
             name, text = answer[1:].decode().split("\n", 1)
             raise (TooLargeError if name == TooLargeError.__name__ else DecodingError)(text)
-        arrays = np.load(io.BytesIO(answer), allow_pickle=False)
-        return [arrays[name] for name in arrays.files]
+        stream = io.BytesIO(answer)
+        arrays = []
+        while stream.tell() < len(answer):
+            arrays.append(np.load(stream, allow_pickle=False))
+        return arrays
 
     def close(self) -> None:
         with self._lock:
@@ -175,7 +178,8 @@ def _work(connection: Connection, max_memory_bytes: int) -> None:
             return
         try:
             stream = io.BytesIO()
-            np.savez(stream, *job(*args))
+            for array in job(*args):
+                np.save(stream, array)
             answer = stream.getvalue()
         except MemoryError:
             answer = b"-MemoryError\nit needs too much memory"
