@@ -6,7 +6,6 @@ Heavy packages are imported later, so that `--help` is fast.
 from __future__ import annotations
 
 import importlib
-import json
 import logging
 import sys
 import traceback
@@ -22,9 +21,14 @@ from omegaconf import DictConfig, OmegaConf
 from geoguesser.commands.arguments import check_group_choices, update_arguments
 from geoguesser.commands.configs import conf_dir
 from geoguesser.commands.help import format_help
-from geoguesser.errors import ConfigError, GeoguesserError, MissingFileError, first_line
+from geoguesser.errors import GeoguesserError, first_line
 from geoguesser.sweeps.callback import finish_sweep
+from geoguesser.sweeps.hydra_files import redact_hydra_files
 from geoguesser.sweeps.job_name import register_resolver
+from geoguesser.system.files import write_text
+from geoguesser.system.received_files import read_json
+from geoguesser.system.secret_values import redact
+from geoguesser.system.text import escape_unprintable
 
 log = logging.getLogger(__name__)
 
@@ -49,6 +53,7 @@ def command(
 
     def main() -> None:
         arguments = sys.argv[1:]
+        _restrict_import_path(name, arguments)
         if {"--help", "-h"} & set(arguments):
             print(format_help(name))
             return
@@ -56,8 +61,8 @@ def command(
         try:
             arguments = update_arguments(name, rewrite(arguments) if rewrite else arguments)
             check_group_choices(arguments)
-        except (ConfigError, MissingFileError) as error:
-            sys.exit(f"error: {error}")
+        except GeoguesserError as error:
+            sys.exit(_format_error(error))
         sys.argv = [sys.argv[0], *arguments]
 
         code: Any = 0
@@ -76,6 +81,22 @@ def command(
     return main
 
 
+def _restrict_import_path(name: str, arguments: list[str]) -> None:
+    """Keeps modules that lie in the current directory from replacing installed ones.
+
+    `python -m` puts the current directory first, which may be a folder that a stranger made. It moves to the end
+    for commands that build what the user's config names, and for `extensions`; other commands do without it.
+    """
+    if sys.flags.safe_path or not sys.path or Path(sys.path[0]).resolve() != Path.cwd():
+        return
+    # In a checkout it holds this package, which child processes import again.
+    if Path(__file__).resolve().parents[1] == Path.cwd():
+        return
+    current = sys.path.pop(0)
+    if name in ("train", "prepare", "collect") or any(word.startswith("extensions=") for word in arguments):
+        sys.path.append(current)
+
+
 def _launch(name: str, module: str) -> None:
     """Composes the config and runs the command; exits with 1 if it, or a job of a sweep, failed."""
     failed: list[str] = []
@@ -84,6 +105,7 @@ def _launch(name: str, module: str) -> None:
     def app(cfg: DictConfig) -> Any:
         settings = HydraConfig.get()
         folder = Path(settings.runtime.output_dir)
+        redact_hydra_files(folder)
         try:
             return _run(name, module, cfg)
         except KeyboardInterrupt:
@@ -104,7 +126,7 @@ def _launch(name: str, module: str) -> None:
 
     app()
     if failed:
-        print(f"{len(failed)} of the jobs failed:", *failed, sep="\n  ", file=sys.stderr)
+        print(f"{len(failed)} of the jobs failed:", *map(escape_unprintable, failed), sep="\n  ", file=sys.stderr)
         sys.exit(1)
 
 
@@ -120,10 +142,15 @@ def _run(name: str, module: str, cfg: DictConfig) -> Any:
     return getattr(importlib.import_module(module), f"run_{name}")(cfg)
 
 
+def _format_error(error: Exception) -> str:
+    """Returns the line for the terminal, without secrets and characters that would control the terminal."""
+    return escape_unprintable(redact(f"error: {error}"))
+
+
 def _report_error(error: Exception, folder: Path) -> None:
     """Prints the message. If the command failed during a run, writes the traceback to error.log in its folder."""
-    print(f"error: {error}", file=sys.stderr)
+    print(_format_error(error), file=sys.stderr)
     # A finished run gets no error.log: the error is not one of the run.
     status = folder / "status.json"
-    if status.is_file() and json.loads(status.read_text(encoding="utf-8"))["state"] != "done":
-        (folder / "error.log").write_text("".join(traceback.format_exception(error)), encoding="utf-8")
+    if status.is_file() and read_json(status)["state"] != "done":
+        write_text(folder / "error.log", "".join(traceback.format_exception(error)))

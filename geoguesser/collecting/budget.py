@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from decimal import Decimal
 from functools import partial
-from typing import Any
+from typing import Any, NamedTuple
 
 from geoguesser.errors import ConfigError, GeoguesserError, check_int, check_mapping, check_number
 
@@ -36,19 +36,13 @@ class Budget:
     @classmethod
     def from_config(cls, node: Any) -> Budget:
         """Reads the config's `budget`, whose values are numbers from 0 up or null."""
-        checks: dict[str, Callable[[str, Any], int]] = {
-            "requests": partial(check_int, low=0),
-            "requests_per_day": partial(check_int, low=0),
-            "money": _parse_micros,
-            "money_per_day": _parse_micros,
-        }
-        values = check_mapping("budget", node, tuple(checks))
-        return cls(
-            *(
-                None if values[key] is None else check(f"budget.{key}", values[key])
-                for key, check in checks.items()
-            )
-        )
+        keys = ("requests", "requests_per_day", "money", "money_per_day")
+        values = check_mapping("budget", node, keys)
+        limits: list[int | None] = []
+        for key in keys:
+            check: Callable[..., int] = _parse_micros if key.startswith("money") else partial(check_int, low=0)
+            limits.append(None if values[key] is None else check(f"budget.{key}", values[key]))
+        return cls(*limits)
 
     def find_excess(self, spending: Spending, *, requests: int, micros: int) -> str:
         """Returns the first limit that more requests would exceed as `budget.KEY=VALUE`, or an empty string.
@@ -68,8 +62,7 @@ class Budget:
         return ""
 
 
-@dataclass(frozen=True)
-class Spending:
+class Spending(NamedTuple):
     """Reserved requests and millionths of a US dollar, in total and today."""
 
     requests: int
@@ -103,8 +96,7 @@ def reserve_request(
 ) -> None:
     """Reserves one request on a UTC day, within the caller's transaction.
 
-    Raises:
-        BudgetExceededError: The request would exceed a budget; nothing is changed.
+    Raises BudgetExceededError if the request would exceed a budget; nothing is changed.
     """
     exceeded = budget.find_excess(read_spending(db, provider, day), requests=1, micros=micros)
     if exceeded:
@@ -138,8 +130,7 @@ def read_spending_by_kind(db: sqlite3.Connection, provider: str) -> dict[str, tu
 def check_price(key: str, value: Any) -> int:
     """Converts a price in US dollars per 1,000 requests to millionths of a US dollar per request.
 
-    Raises:
-        ConfigError: The price is not a number from 0 up, or not an integer number of millionths per request.
+    Raises ConfigError if the price is not a number from 0 up, or not an integer number of millionths per request.
     """
     micros = check_number(key, value, low=0.0, high=1e6) * MICROS_PER_USD / 1000
     if abs(micros - round(micros)) > 1e-6:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from geoguesser.data.checks.inspection import describe_placeholder
@@ -20,9 +22,7 @@ class PlaceholderError(ValueError):
 def check_view(data: bytes) -> None:
     """Checks a view by decoding it to its end.
 
-    Raises:
-        PlaceholderError: The image is a placeholder for missing imagery.
-        ValueError: The data are not a complete JPEG.
+    Raises PlaceholderError for a placeholder for missing imagery, another ValueError for an incomplete JPEG.
     """
     header = read_header(data)
     if not data.startswith(b"\xff\xd8"):
@@ -47,14 +47,21 @@ def get_complete_view_size(path: Path) -> int:
     return len(data)
 
 
+@contextmanager
+def convert_write_errors(path: Path, remedy: str = "") -> Iterator[None]:
+    """Raises StoreError for each OSError."""
+    try:
+        yield
+    except OSError as error:
+        rule = f"cannot be written ({error.strerror or error})"
+        raise StoreError.at(str(path), rule, remedy=remedy) from error
+
+
 def write_view(path: Path, data: bytes) -> None:
     """Writes a view atomically: after a kill or power failure the file is complete or missing.
 
-    Raises:
-        StoreError: The file cannot be written, for example because the disk is full.
+    Raises StoreError if the file cannot be written, for example because the disk is full.
     """
-    try:
+    with convert_write_errors(path):
         path.parent.mkdir(parents=True, exist_ok=True)
         write_bytes(path, data, durable=True, exclusive=True)
-    except OSError as error:
-        raise StoreError.at(str(path), f"cannot be written ({error.strerror or error})") from error

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from geoguesser.collecting.database import Database
+from geoguesser.collecting.output_files import convert_write_errors
 from geoguesser.data.place_files import NO_PANORAMA, PANORAMA_COLUMNS
 from geoguesser.errors import DataError, StoreError, first_line
 from geoguesser.system.files import open_replacement
@@ -29,8 +30,7 @@ def write_places_table(database: Database) -> int:
 def check_table_columns(folder: Path, columns: tuple[str, ...]) -> None:
     """Refuses to overwrite a data.csv that something else wrote, recognised by its columns.
 
-    Raises:
-        StoreError: data.csv exists and has other columns.
+    Raises StoreError if data.csv exists and has other columns.
     """
     path = folder / PLACES_FILE
     if not path.exists():
@@ -49,9 +49,8 @@ def check_table_columns(folder: Path, columns: tuple[str, ...]) -> None:
 def read_place_rows(path: Path, where: str) -> Iterator[tuple[float, float, str]]:
     """Yields latitude, longitude and panorama id (empty if unknown) of each row of a dataset's data.csv.
 
-    Raises:
-        DataError: It is not a CSV file, or a row has no valid position. Such a row is not skipped, because another
-            place could then be collected at its position. The message begins with `where`.
+    Raises DataError if it is not a CSV file, or a row has no valid position. Such a row is not skipped, because
+    another place could then be collected at its position. The message begins with `where`.
     """
     try:
         with path.open(encoding="utf-8-sig", newline="") as stream:
@@ -85,13 +84,10 @@ def write_table(path: Path, columns: tuple[str, ...], rows: Iterable[tuple[Any, 
     Unlike `system.files.write_csv`, it needs no table in memory and flushes the file to the disk.
     """
     count = 0
-    try:
-        with open_replacement(path, "w", durable=True, exclusive=True) as stream:
-            writer = csv.writer(stream, lineterminator="\n")
-            writer.writerow(columns)
-            for row in rows:
-                writer.writerow(row)
-                count += 1
-    except OSError as error:
-        raise StoreError.at(str(path), f"cannot be written ({error.strerror or error})") from error
+    with convert_write_errors(path), open_replacement(path, "w", durable=True, exclusive=True) as stream:
+        writer = csv.writer(stream, lineterminator="\n")
+        writer.writerow(columns)
+        for row in rows:
+            writer.writerow(row)
+            count += 1
     return count

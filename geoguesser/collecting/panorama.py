@@ -8,19 +8,15 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
 from functools import lru_cache
-from typing import Any
+from typing import Any, NamedTuple
 
 import cv2
 import numpy as np
-import numpy.typing as npt
 
 from geoguesser.arrays import ByteArray
 from geoguesser.data.place_files import HEADINGS
 from geoguesser.errors import DataError, check_int, check_number
-
-Float32Array = npt.NDArray[np.float32]
 
 # Samples along each side of a view's pixel.
 MAX_SAMPLES = 4
@@ -35,14 +31,8 @@ MAX_PROBES = 256
 MAX_WIDTH_PX = 32_766
 
 
-@dataclass(frozen=True)
-class RowBand:
-    """Range of rows of a panorama's sphere that an image holds. All columns must be present.
-
-    Attributes:
-        top: Row of the sphere at which the image begins.
-        height: Number of rows of the complete sphere, half the number of columns.
-    """
+class RowBand(NamedTuple):
+    """Rows that an image holds, with all columns: those from `top` on, of a sphere with `height` rows."""
 
     top: int
     height: int
@@ -105,7 +95,11 @@ def cut_views(
     for first in range(0, size, strip_height):
         last = min(first + strip_height, size)
         turns, latitudes = _compute_directions(size * samples, fov_deg, pitch_deg, first * samples, last * samples)
-        y = _compute_source_rows(latitudes, height, source.shape[0] - 2, band)
+        # Rows of the sphere, of the panorama, and of its reduced and padded copy.
+        y = (np.float32(0.5) - latitudes * np.float32(1.0 / 180.0)) * np.float32(band.height) - np.float32(
+            band.top
+        )
+        y = y * np.float32((source.shape[0] - 2) / height) + np.float32(0.5)
 
         for view, heading_deg in enumerate(headings_deg):
             x = turns + np.float32(((heading_deg - compass_deg) % 360.0) / 360.0 + 0.5)
@@ -120,20 +114,16 @@ def cut_views(
 def check_band(height: int, width: int, band: RowBand | None, where: str) -> RowBand:
     """Checks the size of a panorama, and returns the rows that it holds (all, if `band` is None).
 
-    Raises:
-        DataError: The panorama is too wide, its width is not twice the sphere's height, or the band does not fit.
+    Raises DataError if it is too wide, its width is not twice the sphere's height, or the band does not fit.
     """
     if width > MAX_WIDTH_PX:
         raise DataError.at(where, f"must not be wider than {MAX_WIDTH_PX} pixels", found=width)
 
     band = RowBand(0, height) if band is None else band
     if abs(width - 2 * band.height) > 2:
-        raise DataError.at(
-            where,
-            "must be a full equirectangular panorama, twice as wide as the sphere is high",
-            found=f"{width} x {band.height}",
-            remedy="Stitch or export it as a 360-degree panorama of the format 2:1.",
-        )
+        rule = "must be a full equirectangular panorama, twice as wide as the sphere is high"
+        remedy = "Stitch or export it as a 360-degree panorama of the format 2:1."
+        raise DataError.at(where, rule, found=f"{width} x {band.height}", remedy=remedy)
     if band.top < 0 or band.top + height > band.height:
         rule = f"must hold rows within its sphere's {band.height}, by its cropped area"
         raise DataError.at(where, rule, found=f"{band.top} to {band.top + height}")
@@ -197,11 +187,6 @@ def _pad(source: ByteArray, band: RowBand, height: int) -> ByteArray:
     return np.asarray(cv2.copyMakeBorder(padded, 0, 0, 1, 1, cv2.BORDER_WRAP), dtype=np.uint8)
 
 
-def _compute_source_rows(latitudes: Float32Array, height: int, source_height: int, band: RowBand) -> Float32Array:
-    rows = (np.float32(0.5) - latitudes * np.float32(1.0 / 180.0)) * np.float32(band.height) - np.float32(band.top)
-    return rows * np.float32(source_height / height) + np.float32(0.5)
-
-
 @lru_cache(maxsize=8)
 def _compute_directions(side: int, fov_deg: float, pitch_deg: float, first: int, last: int) -> tuple[Any, Any]:
     """Computes the viewing directions of the pixels in rows `first` to `last` of a view with `side` columns.
@@ -210,9 +195,8 @@ def _compute_directions(side: int, fov_deg: float, pitch_deg: float, first: int,
     (ahead, right, up) = (1, right, -down). Pitch rotates it about the horizontal axis of the view:
     ahead' = ahead cos - up sin, up' = ahead sin + up cos.
 
-    Returns:
-        (last - first, side) turns to the right of the view's heading, from -0.5 to 0.5, and latitudes in degrees.
-        The arrays are cached and must not be modified.
+    Returns (last - first, side) turns to the right of the view's heading, from -0.5 to 0.5, and latitudes in
+    degrees. The arrays are cached and must not be modified.
     """
     half_width = math.tan(math.radians(fov_deg / 2.0))
     steps = ((np.arange(side) + 0.5) / side * 2.0 - 1.0) * half_width

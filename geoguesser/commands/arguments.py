@@ -7,8 +7,6 @@ import re
 import sys
 from pathlib import Path
 
-from omegaconf import OmegaConf
-
 from geoguesser.commands.configs import conf_dir, format_override
 from geoguesser.errors import ConfigError, MissingFileError
 from geoguesser.runs.config_history import RENAMED_KEYS, update_override
@@ -94,6 +92,7 @@ def expand_resume(arguments: list[str]) -> list[str]:
 
     Raises:
         MissingFileError: The folder contains no run.
+        ConfigError, DataError: The recorded overrides are not data, see `read_overrides`.
     """
     given = [argument.partition("=")[2].strip("'\"") for argument in arguments if argument.startswith("resume=")]
     if not given or given[-1] in ("", "null"):
@@ -108,7 +107,10 @@ def expand_resume(arguments: list[str]) -> list[str]:
             remedy="Runs are in outputs/DATE/TIME.",
         )
 
-    old = [update_override(str(argument)) for argument in OmegaConf.load(recorded)]
+    # Hydra's parser is imported for a resume only.
+    from geoguesser.commands.recorded_overrides import read_overrides
+
+    old = read_overrides(recorded, arguments)
     new = [
         format_override("resume", folder) if argument.startswith("resume=") else argument for argument in arguments
     ]

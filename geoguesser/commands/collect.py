@@ -25,10 +25,12 @@ from geoguesser.collecting.pipeline.plan_table import (
 from geoguesser.collecting.pipeline.runner import CollectionRunner, log_cost
 from geoguesser.collecting.planning.plan_lines import format_plan
 from geoguesser.collecting.providers.base import Provider
-from geoguesser.collecting.providers.credentials import SecretRedactor, check_no_secrets, redact_logs
+from geoguesser.collecting.providers.credentials import check_no_secrets
 from geoguesser.collecting.providers.http_settings import HttpSettings
 from geoguesser.commands.configs import instantiate_node, list_known_keys, to_plain
 from geoguesser.errors import ConfigError, check_bool, check_choice, check_int
+from geoguesser.system.files import refuse_links
+from geoguesser.system.secret_values import SecretRedactor, redact_logs
 
 log = logging.getLogger(__name__)
 
@@ -49,6 +51,7 @@ def run_collect(cfg: DictConfig) -> None:
     if out is None or isinstance(out, bool | list | dict) or not str(out).strip():
         raise ConfigError.at("out", "must name a folder", found=out)
     folder = Path(str(out)).expanduser()
+    refuse_links(folder)
 
     if step in ("photos", "cut"):
         _convert_own_images(step, config, folder)

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import json
 import logging
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
 
-from geoguesser.commands.configs import conf_dir, instantiate_node, list_known_keys, read_config, to_plain
+from geoguesser.commands.configs import conf_dir, list_known_keys, to_plain
+from geoguesser.commands.recorded_config import build_recorded, read_config
 from geoguesser.errors import (
     ConfigError,
     GeoguesserError,
@@ -44,7 +46,7 @@ def run_compare(cfg: DictConfig) -> Comparison:
     baseline = None if config["baseline"] is None else str(config["baseline"])
 
     runs, unused = read_runs(_check_runs(config["runs"]), read_config)
-    region, choices = _build_region(runs), load_choices()
+    region, choices = _build_region(runs, config["extensions"]), load_choices()
     comparison = compare_groups(runs, unused, region, settings, choices=choices, baseline=baseline)
     places = find_spread_places(comparison, max_places)
     try:
@@ -86,7 +88,7 @@ def _check_out(name: str) -> Path:
     return out
 
 
-def _build_region(runs: list[Run]) -> Region:
+def _build_region(runs: list[Run], extensions: Sequence[str]) -> Region:
     """Returns the region of all runs; the world if their regions differ or a boundary file is gone."""
     nodes = {json.dumps(normalise_config(run.config).get("region"), sort_keys=True) for run in runs}
     if len(nodes) > 1:
@@ -94,8 +96,8 @@ def _build_region(runs: list[Run]) -> Region:
         return world()
 
     try:
-        region: Region = instantiate_node(runs[0].config["region"], "region")
-    except (GeoguesserError, KeyError) as error:
+        region: Region = build_recorded(runs[0].config.get("region"), "region", extensions)
+    except GeoguesserError as error:
         message = "the runs' region cannot be built (%s): maps and blocks are those of the world"
         log.warning(message, first_line(error))
         return world()

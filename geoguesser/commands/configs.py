@@ -13,16 +13,14 @@ from typing import Any, get_args, get_type_hints
 
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
-from yaml import YAMLError
 
 from geoguesser.errors import ConfigError, GeoguesserError, first_line
-from geoguesser.runs.config_history import shorten_target, take_old_keys, update_config
+from geoguesser.runs.config_history import take_old_keys
 
 log = logging.getLogger(__name__)
 
 # Values that Hydra's grammar reads without quotes.
 PLAIN_VALUE = re.compile(r"[A-Za-z0-9_./:+%@-]+")
-TARGET_LINE = re.compile(r"^\s*_target_: (geoguesser\.[\w.]+)", re.MULTILINE)
 # Config groups that only some heads need: a head needs one if its `fit` has a parameter of that name.
 HEAD_GROUPS = ("grid", "loss", "decoder")
 # Groups whose files set keys of other groups and have no key in the config.
@@ -202,31 +200,3 @@ def list_known_keys(name: str = "train") -> set[str]:
     entries = [str(key) for entry in primary["defaults"] if isinstance(entry, dict) for key in entry]
     groups = {key for key in entries if not key.startswith(("override ", "hydra/"))}
     return (groups | {str(key) for key in primary}) - {"defaults", "hydra"} - PRESET_GROUPS
-
-
-def read_config(file: Path) -> dict[str, Any]:
-    """Reads a run's config.yaml as plain values, with the current names of keys and targets.
-
-    Raises:
-        ConfigError: The file is not the config of a run.
-    """
-    try:
-        config = OmegaConf.to_container(OmegaConf.load(file), resolve=True)
-    except (OmegaConfBaseException, YAMLError, UnicodeDecodeError) as error:
-        raise ConfigError(f"{file} cannot be read ({first_line(error)}).") from error
-    if not isinstance(config, dict) or not isinstance(config.get("seed"), int):
-        raise ConfigError.at(str(file), "must be the config of a run, with an integer seed")
-    return update_config({str(key): value for key, value in config.items()}, list_current_targets())
-
-
-@cache
-def list_current_targets() -> dict[str, str]:
-    """Returns the import path of each target in conf/ by `shorten_target` of it, without ambiguous names.
-
-    Used to find a class that moved without an entry in `config_history.OLD_TARGETS`.
-    """
-    paths: dict[str, set[str]] = {}
-    for file in sorted(Path(conf_dir()).rglob("*.yaml")):
-        for target in TARGET_LINE.findall(file.read_text(encoding="utf-8")):
-            paths.setdefault(shorten_target(target), set()).add(target)
-    return {short: next(iter(targets)) for short, targets in paths.items() if len(targets) == 1}

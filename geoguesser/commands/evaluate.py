@@ -46,6 +46,7 @@ from geoguesser.inference.inputs import InputPlace
 from geoguesser.inference.predictions import Predictions, concatenate
 from geoguesser.inference.predictor import choose_device
 from geoguesser.reporting.evaluation import check_evaluation_folder, print_evaluation, write_evaluation
+from geoguesser.system.files import refuse_links
 
 log = logging.getLogger(__name__)
 SPLITS = (*SPLIT_NAMES, "unused")
@@ -86,6 +87,7 @@ def run_evaluate(cfg: DictConfig) -> dict[str, Any]:
     check_int("batch_size", config["batch_size"], low=1)
     check_choice("on_missing", config["on_missing"], ("error", "skip"))
     check_evaluation_folder(out)
+    refuse_links(out)
 
     is_table = config["predictions"] is not None
     places = _read_tables(config) if is_table else _evaluate_run(config)

@@ -11,7 +11,6 @@ from typing import Any, NamedTuple
 
 import torch
 from omegaconf import DictConfig
-from rich.console import Console
 from rich.table import Table
 
 from geoguesser.commands.configs import list_known_keys, to_plain
@@ -35,6 +34,7 @@ from geoguesser.inference.checkpoint import find_checkpoint, read_checkpoint
 from geoguesser.inference.inputs import find_places, load_in_order
 from geoguesser.inference.predictor import Predictor
 from geoguesser.inference.saved_model import CONFIG_NAME, WEIGHTS_NAME, write_model_folder
+from geoguesser.reporting.terminal import TextConsole
 from geoguesser.system.text import format_count
 from geoguesser.system.versions import __version__
 
@@ -220,7 +220,7 @@ def _write_programs(
         texts = (name, str(difference.places), probability, f"{difference.km * 1000.0:.2f} m")
         rows.append(dict(zip(("file", "places", "posterior", "points"), texts, strict=True)))
         table.add_row(*texts)
-    Console(soft_wrap=True, highlight=False).print(table)
+    TextConsole().print(table)
 
     for name, difference in differences.items():
         programs.require_close(difference, name, posterior=settings.posterior, km=settings.km)

@@ -18,7 +18,7 @@ from geoguesser.data.sources.places import PlacesDataModule
 from geoguesser.data.store.writer import PreparedDataset
 from geoguesser.errors import ConfigError, DataError, StoreError, check_bool
 from geoguesser.reporting.dataset.report import DataReport
-from geoguesser.system.files import write_csv
+from geoguesser.system.files import refuse_links, write_csv
 
 log = logging.getLogger(__name__)
 
@@ -42,6 +42,9 @@ def run_prepare(cfg: DictConfig) -> PreparedDataset:
         raise ConfigError.at(
             "out", "must name the store's folder", found=None, remedy="Or look only: check_only=true."
         )
+
+    if out is not None:
+        refuse_links(out)
 
     image: ImageSpec = instantiate_node(config["image"], "image")
     specs = _make_specs(image, config["sizes"])
@@ -90,7 +93,7 @@ def _save_findings(target: Path | None, data: PlacesDataModule) -> None:
         return
     try:
         target.mkdir(parents=True, exist_ok=True)
-        write_csv(target / "findings.csv", table)
+        write_csv(target / "findings.csv", table, for_people=True)
         log.info("all %d findings: %s", len(table), target / "findings.csv")
     except OSError as error:
         log.warning("%s takes no findings.csv (%s)", target, error.strerror or error)

@@ -3,19 +3,21 @@
 from __future__ import annotations
 
 import logging
-import os
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig
 
-from geoguesser.commands.configs import conf_dir, instantiate_node, list_known_keys, read_config, to_plain
+from geoguesser.commands.configs import list_known_keys, to_plain
+from geoguesser.commands.recorded_config import read_config
 from geoguesser.errors import ConfigError, MissingFileError, StoreError, check_bool, check_int
 from geoguesser.inference.predictor import Predictor, choose_device
 from geoguesser.reporting.explanation.gallery import Gallery
 from geoguesser.reporting.explanation.report import write_report
 from geoguesser.reporting.explanation.subject import Subject, load_subject
 from geoguesser.runs.run_folder import Run, read_run
+from geoguesser.system.files import refuse_links
 from geoguesser.tracking.wandb_columns import make_summary
 from geoguesser.tracking.wandb_run import WandbRunLogger
 
@@ -45,9 +47,10 @@ def run_report(cfg: DictConfig) -> tuple[Subject, Gallery]:
     places = _parse_places(config["places"])
 
     run = read_run(str(config["run"]), read_config)
+    refuse_links(run.folder)
     out = _parse_out(config["out"], run)
     predictor = Predictor.load(run.folder, device=choose_device(str(config["device"])))
-    logger = _make_logger(config["wandb"], run)
+    logger = _make_logger(config, run)
 
     subject = load_subject(run, predictor, max_places=max_places, examples=examples, places=places)
     try:
@@ -84,14 +87,16 @@ def _parse_out(value: Any, run: Run) -> Path:
     return out
 
 
-def _make_logger(value: Any, run: Run) -> WandbRunLogger | None:
-    """Makes the W&B logger of the report, with the settings of the run's logger; None to record nothing in W&B.
+def _make_logger(config: Mapping[str, Any], run: Run) -> WandbRunLogger | None:
+    """Makes the W&B logger of the report; None to record nothing in W&B.
 
+    Project, entity and mode are those of this command, because somebody else may have written the run's config.
     The report gets a W&B run of its own, because an offline run that has ended cannot be extended.
 
     Raises:
         ConfigError: `wandb` has another value than auto, true and false, or W&B rejects the login.
     """
+    value = config["wandb"]
     if value not in (True, False, "auto"):
         raise ConfigError.at("wandb", "must be auto, true or false", found=value)
     logger_config: Any = run.config.get("logger") or {}
@@ -101,10 +106,9 @@ def _make_logger(value: Any, run: Run) -> WandbRunLogger | None:
     if value is False or (value == "auto" and not run_used_wandb):
         return None
 
-    if not run_used_wandb:
-        file = Path(conf_dir()) / "logger" / "wandb.yaml"
-        logger_config = OmegaConf.to_container(OmegaConf.load(file), resolve=True)
-    mode = os.environ.get("WANDB_MODE", logger_config.get("mode", "offline"))
+    for key in ("project", "entity"):
+        if (recorded := logger_config.get(key)) not in (None, config[key]):
+            log.info("the run was recorded with logger.%s=%r; %s=... chooses another", key, recorded, key)
 
     # W&B's file of a run is named run-ID.wandb.
     files = sorted(run.folder.glob("wandb/*run-*/run-*.wandb"))
@@ -113,9 +117,11 @@ def _make_logger(value: Any, run: Run) -> WandbRunLogger | None:
     # The parent of a job's run folder is the folder of its sweep, which contains .commands. Its name is
     # the W&B group of the jobs.
     sweep = run.folder.parent
-    logger: WandbRunLogger = instantiate_node(
-        {**logger_config, "mode": mode, "tags": ["report"]},
-        "logger",
+    return WandbRunLogger(
+        mode=config["mode"],
+        project=config["project"],
+        entity=config["entity"],
+        tags=["report"],
         folder=str(run.folder),
         config={**run.config, "name": name, "report_of": wandb_run_id},
         name=run.name,
@@ -124,7 +130,6 @@ def _make_logger(value: Any, run: Run) -> WandbRunLogger | None:
         overrides=[],
         job_type="report",
     )
-    return logger
 
 
 def _record(logger: WandbRunLogger, run: Run, gallery: Gallery) -> None:

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 import pytorch_lightning as pl
 from pytorch_lightning.strategies.launchers.subprocess_script import _SubprocessScriptLauncher
 
-from geoguesser.commands.configs import HEAD_GROUPS, get_signature, instantiate_node
+from geoguesser.commands.configs import HEAD_GROUPS, check_keys, get_signature, instantiate_node
 from geoguesser.data.datamodule import PlacesData
 from geoguesser.data.splits import check_calibration
 from geoguesser.errors import ConfigError, check_bool, check_int, check_mapping
@@ -31,6 +31,8 @@ log = logging.getLogger(__name__)
 
 # Time between checkpoints if an epoch takes a fraction of a second.
 MIN_WRITE_INTERVAL_S = 10.0
+# Parts of a run that a data source takes besides the region.
+DATA_PARTS = ("image", "split", "augment", "seed")
 
 
 class RunRequest(NamedTuple):
@@ -86,6 +88,8 @@ class RunParts:
         if "grid" in self.head_parts:
             self.head_parts["grid"].check()
 
+        # The logger removes the folders of a data source, which must be loaded for that.
+        check_keys(config["data"], "data", dict.fromkeys((*DATA_PARTS, "region")))
         self._check_training()
         is_silent = config["dry_run"] or not request.is_main
         self.run_logger: RunLogger = (
@@ -139,7 +143,7 @@ class RunParts:
         if earlier is not None:
             return earlier.for_run(self.augment, self.seed)
 
-        parts = {name: getattr(self, name) for name in ("image", "split", "augment", "seed")}
+        parts = {name: getattr(self, name) for name in DATA_PARTS}
         data: PlacesData = instantiate_node(self._config["data"], "data", region=region, **parts)
         data.cache = self.features.cache
         return data

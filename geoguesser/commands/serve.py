@@ -3,24 +3,22 @@
 from __future__ import annotations
 
 import importlib.util
-import json
 import logging
-import math
 import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from omegaconf import DictConfig, OmegaConf
-from omegaconf.errors import OmegaConfBaseException
-from yaml import YAMLError
+from omegaconf import DictConfig
 
-from geoguesser.commands.configs import list_current_targets, list_known_keys, to_plain
+from geoguesser.commands.configs import list_known_keys, to_plain
+from geoguesser.commands.recorded_config import list_current_targets
 from geoguesser.errors import ConfigError, DataError, MissingFileError, check_bool, check_int
 from geoguesser.inference.checkpoint import find_checkpoint, read_checkpoint
 from geoguesser.inference.ensemble import load_runs
 from geoguesser.inference.predictor import choose_device
 from geoguesser.inference.saved_model import CONFIG_NAME
 from geoguesser.runs.config_history import update_config
+from geoguesser.system.received_files import read_json, read_yaml
 from geoguesser.system.text import format_count
 
 # The app needs the extra geoguesser[serve], so that its modules are imported only after `check_extra`.
@@ -29,6 +27,8 @@ if TYPE_CHECKING:
     from geoguesser.app.registry import ServedModel
 
 log = logging.getLogger(__name__)
+# No error in km and no number of places is larger; others are not shown.
+MAX_METRIC = 1e9
 REQUIRED_PACKAGES = ("fastapi", "uvicorn", "python_multipart")
 
 
@@ -104,8 +104,8 @@ def load_models(runs: list[str], device: str) -> list[ServedModel]:
 def _load_config(run: Path) -> dict[str, Any] | None:
     """Loads the config of a run folder as plain values; None if there is none or it cannot be read."""
     try:
-        config: Any = OmegaConf.to_container(OmegaConf.load(run / "config.yaml"), resolve=True)
-    except (OSError, OmegaConfBaseException, YAMLError, UnicodeDecodeError):
+        config = read_yaml(run / "config.yaml")
+    except (OSError, DataError):
         return None
     return update_config(config, list_current_targets()) if isinstance(config, dict) else None
 
@@ -118,7 +118,7 @@ def _find_label(run: Path, config: dict[str, Any] | None) -> str:
     if config is not None:
         return find_label(config)
     if (run / CONFIG_NAME).is_file():
-        return DEMO.label if json.loads((run / CONFIG_NAME).read_bytes()).get("synthetic") else ""
+        return DEMO.label if read_json(run / CONFIG_NAME, follow_link=True).get("synthetic") else ""
     return find_label(read_checkpoint(find_checkpoint(run))["geoguesser"].get("config") or {})
 
 
@@ -137,11 +137,11 @@ def _find_game_places(run: Path, config: dict[str, Any] | None) -> tuple[GamePla
 def _load_test_metrics(run: Path) -> dict[str, Any]:
     """Loads the metrics of the test split from result.json; empty if there are none."""
     try:
-        metrics = json.loads((run / "result.json").read_text(encoding="utf-8"))["test"]
+        metrics = read_json(run / "result.json")["test"]
     except (OSError, ValueError, KeyError, TypeError):
         return {}
     numbers = metrics.items() if isinstance(metrics, dict) else ()
-    return {key: value for key, value in numbers if isinstance(value, int | float) and math.isfinite(value)}
+    return {key: value for key, value in numbers if isinstance(value, int | float) and 0 <= value < MAX_METRIC}
 
 
 def _find_token(value: Any) -> str | None:

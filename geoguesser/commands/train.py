@@ -28,7 +28,7 @@ from geoguesser.reporting.run.report import RunReport
 from geoguesser.reporting.run.result import describe_data, print_result, summarise_grid
 from geoguesser.runs.config_keys import redact_config, remove_secrets
 from geoguesser.system.cpu import limit_threads
-from geoguesser.system.files import write_csv, write_json
+from geoguesser.system.files import write_csv, write_json, write_text
 from geoguesser.system.memo import Memo
 from geoguesser.system.versions import collect_versions
 from geoguesser.tracking.loggers import Outcome
@@ -86,7 +86,7 @@ def run_training(
         has_trained = run is not None and (run.training_began or (is_done and not is_dry))
         if previous_status is not None and not has_trained:
             # A resume that was refused leaves the run as it was.
-            (folder / "status.json").write_text(previous_status, encoding="utf-8")
+            write_text(folder / "status.json", previous_status)
         elif is_main and is_done and is_dry:
             (folder / "status.json").unlink()
         elif is_main:
@@ -226,17 +226,16 @@ class TrainingRun:
         self._times_s[name] = round(elapsed_s - sum(self._times_s.values()), 3)
 
     def _write_config(self) -> None:
-        config = OmegaConf.to_yaml(OmegaConf.create(remove_secrets(self._config)))
-        (self._folder / "config.yaml").write_text(config, encoding="utf-8")
-        overrides = OmegaConf.to_yaml(OmegaConf.create(self._request.overrides))
-        (self._folder / "overrides.yaml").write_text(overrides, encoding="utf-8")
+        recorded = {"config.yaml": self._config, "overrides.yaml": self._request.overrides}
+        for name, value in recorded.items():
+            write_text(self._folder / name, OmegaConf.to_yaml(OmegaConf.create(remove_secrets(value))))
 
     def _write_findings(self) -> None:
         findings = self.data.findings
         if findings.skipped:
             log.warning("left out: %s (see findings.csv)", findings.format_skipped())
         if findings.fatal or findings.skipped or findings.kept:
-            write_csv(self._folder / "findings.csv", findings.to_table())
+            write_csv(self._folder / "findings.csv", findings.to_table(), for_people=True)
 
     def _train(self) -> tuple[GeoLightningModule, pl.Trainer]:
         module = self._make_module()

@@ -17,23 +17,14 @@ from geoguesser.errors import check_number
 
 @dataclass(frozen=True, kw_only=True)
 class Augment:
-    """Random changes of each view; if all are 0, views do not change.
-
-    Attributes:
-        brightness: Largest relative change of the pixels.
-        contrast: Largest relative change of the distances from the mean of the view.
-        saturation: Largest relative change of the distances from grey.
-        zoom: Largest magnification is 1 + this.
-        shift: Largest shift along each axis, as a share of the side.
-        rotate_deg: Largest rotation in degrees, in both directions, because cameras are not exactly level.
-        erase: Largest side of a square that becomes grey, as a share of the side.
-    """
+    """Random changes of each view, up to the sizes that the files of conf/augment describe; 0 changes nothing."""
 
     brightness: float = 0.0
     contrast: float = 0.0
     saturation: float = 0.0
     zoom: float = 0.0
     shift: float = 0.0
+    # In both directions, because cameras are not exactly level.
     rotate_deg: float = 0.0
     erase: float = 0.0
 

@@ -113,9 +113,8 @@ class PlaceBatches(Sampler[list[int]]):
         self.sampler, self.batch_size, self.in_step = sampler, batch_size, in_step
 
     def __len__(self) -> int:
-        places = len(self.sampler)
-        if self.in_step:
-            places = math.ceil(self.sampler.size / self.sampler.world_size)
+        sampler = self.sampler
+        places = math.ceil(sampler.size / sampler.world_size) if self.in_step else len(sampler)
         return math.ceil(places / self.batch_size)
 
     def __iter__(self) -> Iterator[list[int]]:

@@ -43,7 +43,6 @@ class BlockSplit(Split):
         check_number("split.buffer_km", self.buffer_km, low=0.0, high=self.block_km / 2.0)
 
     def _assign(self, table: pd.DataFrame, region: Region | None) -> StringArray:
-        self.check()
         assert region is not None
         names, number = np.unique(name_blocks(region, get_coords(table), self.block_km), return_inverse=True)
         return assign_by_share(hash_share(names.tolist(), f"block{self.seed}"), self.shares)[number]

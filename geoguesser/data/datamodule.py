@@ -50,7 +50,7 @@ MIN_EVALUATION_BATCH = 1024
 
 
 class DataSettings(TypedDict, total=False):
-    """Settings that every source of places takes; `PlacesData` describes them and has their defaults."""
+    """Settings that every source of places takes; `PlacesData` has their defaults."""
 
     region: Required[Region]
     image: Required[ImageSpec]
@@ -64,15 +64,7 @@ class DataSettings(TypedDict, total=False):
 
 
 class PlacesData(pl.LightningDataModule, ABC):
-    """Places with their views, split, and served in batches.
-
-    Args:
-        num_workers: Processes that decode image files in training; None for one per core. Views that are only
-            copied, from memory or a store, need none.
-        batch_size: Places per batch of pixels (and per process).
-        fraction: Share of the training places that is used.
-        far_km: Largest distance in km of a place from the region's land.
-        on_bad: Kind of finding -> `error`, `skip` or `keep`.
+    """Places with their views, split, and served in batches. The files of conf/data describe the arguments.
 
     Attributes:
         source: Declaration of the source: its kind, its label, and the config keys of its folders.

@@ -84,11 +84,9 @@ def list_names(folder: str, base: str | None = None) -> tuple[ViewNames, list[st
 
     Links must not leave `base`; None is the folder of the place.
 
-    Returns:
-        File names by heading, None for a missing view, and the names of files that share a heading.
+    Returns file names by heading, None for a missing view, and the names of files that share a heading.
 
-    Raises:
-        DataError: A link leads out of `base`.
+    Raises DataError if a link leads out of `base`.
     """
     names: list[str | None] = [None] * len(HEADINGS)
     conflicts: list[str] = []
@@ -118,12 +116,8 @@ def is_view(name: str) -> bool:
 def check_inside(path: str, base: str) -> None:
     """Raises DataError if a link leads out of `base`, a folder as a path without links."""
     if not is_inside(path, base):
-        raise DataError.at(
-            path,
-            f"must not lead out of its images folder {base}",
-            found=os.path.realpath(path),
-            remedy="Replace the link by the files.",
-        )
+        rule = f"must not lead out of its images folder {base}"
+        raise DataError.at(path, rule, found=os.path.realpath(path), remedy="Replace the link by the files.")
 
 
 def is_inside(path: str, base: str) -> bool:

@@ -117,11 +117,9 @@ def read_csv(file: Path, findings: Findings) -> pd.DataFrame:
     `findings.ids` receives the ids of all rows, so that `prepare` can report places of a store that no root
     contains any more.
 
-    Returns:
-        One row per place: the columns of the file as text, the coordinates as numbers, and `row`.
+    Returns one row per place: the columns of the file as text, the coordinates as numbers, and `row`.
 
-    Raises:
-        DataError: The file is not a CSV file in UTF-8, a column is missing, or an id is not a plain folder name.
+    Raises DataError if it is not a CSV file in UTF-8, a column is missing, or an id is not a plain folder name.
     """
     # Blank lines are read, so that the number of a row is the number of its line.
     try:
@@ -140,12 +138,9 @@ def read_csv(file: Path, findings: Findings) -> pd.DataFrame:
         raise DataError.at(str(file), "must name each column once", found=list(table.columns))
     missing = [column for column in REQUIRED_COLUMNS if column not in table]
     if missing:
-        raise DataError.at(
-            str(file),
-            f"must have the columns {', '.join(REQUIRED_COLUMNS)}; missing: {', '.join(missing)}",
-            found=list(table.columns),
-            remedy=_suggest_columns(list(table.columns)),
-        )
+        rule = f"must have the columns {', '.join(REQUIRED_COLUMNS)}; missing: {', '.join(missing)}"
+        columns = list(table.columns)
+        raise DataError.at(str(file), rule, found=columns, remedy=_suggest_columns(columns))
 
     # pandas names columns without a header `Unnamed: 3`.
     table = table.drop(columns=[column for column in table.columns if column.startswith("Unnamed:") or not column])
@@ -175,12 +170,9 @@ def _check_ids(table: pd.DataFrame) -> None:
     unsafe = ids.isin(["", ".", ".."]) | ids.str.contains(r"[/\\\x00]", regex=True)
     if unsafe.any():
         first = table[unsafe].iloc[0]
-        raise DataError.at(
-            f"{first['row']}: uuid",
-            "must be the plain name of a folder, without / or \\, which could lead out of the data folder",
-            found=first["uuid"],
-            remedy="Correct the row. The check cannot be turned off.",
-        )
+        rule = "must be the plain name of a folder, without / or \\, which could lead out of the data folder"
+        remedy = "Correct the row. The check cannot be turned off."
+        raise DataError.at(f"{first['row']}: uuid", rule, found=first["uuid"], remedy=remedy)
 
 
 def _find_bad_coordinates(table: pd.DataFrame, lat: pd.Series, lon: pd.Series) -> Iterable[tuple[int, Finding]]:
@@ -202,7 +194,8 @@ def _add_folders(table: pd.DataFrame, root: Path, findings: Findings, allow_miss
         if uuid not in places:
             problems.append(Finding("missing_images", row, f"has no folder of views images/{uuid} in {root}"))
     findings.record(problems)
-    findings.record_without_action(notes)
+    # These drop no place or view, whatever the action of their kind.
+    findings.kept += notes
 
     usable = np.array([places.get(uuid) is not None for uuid in table["uuid"]], dtype=bool)
     table = table[usable].reset_index(drop=True)

@@ -69,12 +69,8 @@ def _check_folder(out: Path) -> None:
     known = {".lock", "views", "findings.csv", "report.html", f"{MANIFEST}.part"}
     others = sorted(path.name for path in out.iterdir() if path.name not in known and not is_store_file(path.name))
     if others:
-        raise StoreError.at(
-            f"out={out}",
-            "must be a store, or a folder that is new or empty",
-            found=others[:5],
-            remedy="Choose another folder.",
-        )
+        rule = "must be a store, or a folder that is new or empty"
+        raise StoreError.at(f"out={out}", rule, found=others[:5], remedy="Choose another folder.")
 
 
 def _prepare(

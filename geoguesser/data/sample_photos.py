@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -21,8 +20,7 @@ JPEG_QUALITY = 82  # about 7 kB per view
 STATE_REASONS = {MISSING: "missing", BROKEN: "broken", PLACEHOLDER: "placeholder"}
 
 
-@dataclass(frozen=True)
-class SamplePhoto:
+class SamplePhoto(NamedTuple):
     """View of a place as a small JPEG for a page, or the reason for its absence in one or two words."""
 
     jpeg: bytes | None

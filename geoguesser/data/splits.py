@@ -8,7 +8,7 @@ from __future__ import annotations
 import hashlib
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import ClassVar, NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -39,8 +39,7 @@ def hash_share(ids: list[str], salt: str) -> FloatArray:
     return np.array([int.from_bytes(digest, "big") >> 11 for digest in digests]) / 2.0**53
 
 
-@dataclass(frozen=True)
-class SplitConstraints:
+class SplitConstraints(NamedTuple):
     """Constraints on a split, beside its own rule.
 
     Attributes:
@@ -98,13 +97,13 @@ class Split(ABC):
         splits, it becomes `unused`. New places that are duplicates of each other share a split. With `drop`, all
         places with duplicates in two splits become `unused`, also if their split is explicit or recorded.
 
-        Raises:
-            ConfigError: A value of the split breaks its rule.
-            DataError: A split would be empty, or a recorded split is unknown.
+        Raises ConfigError if a value of the split breaks its rule, DataError if a split would be empty or a
+        recorded one is unknown.
         """
         if len(table) < len(SPLIT_NAMES):
             raise DataError.at("data", "must hold at least 3 places, one for each split", found=len(table))
 
+        self.check()
         splits = unconstrained = self._assign(table, region).astype("U6")
         conflicts: list[tuple[int, str]] = []
         movable = np.ones(len(table), dtype=bool)
@@ -122,11 +121,9 @@ class Split(ABC):
         if empty:
             counts = ", ".join(f"{name} {int((splits == name).sum())}" for name in SPLIT_NAMES)
             is_own_fault = not set(SPLIT_NAMES) <= set(unconstrained)
-            raise DataError.at(
-                "split",
-                f"must leave no split empty, but {' and '.join(empty)} would be ({counts})",
-                remedy=self._suggest_remedy(table) if is_own_fault else CONSTRAINED_REMEDY,
-            )
+            rule = f"must leave no split empty, but {' and '.join(empty)} would be ({counts})"
+            remedy = self._suggest_remedy(table) if is_own_fault else CONSTRAINED_REMEDY
+            raise DataError.at("split", rule, remedy=remedy)
         return splits, conflicts
 
     def __str__(self) -> str:
@@ -159,8 +156,7 @@ def split_places(
     With `data.on_bad.split_bridge=skip` these places become `unused`. A split that keeps duplicates apart on its
     own (`split=blocks`, recorded splits) has done so already.
 
-    Raises:
-        DataError: A split would be empty; the message lists the places left out before.
+    Raises DataError if a split would be empty; the message lists the places left out before.
     """
     try:
         splits, conflicts = split.assign_constrained(
@@ -218,7 +214,6 @@ class RandomSplit(Split):
         check_int("split.seed", self.seed, low=0)
 
     def _assign(self, table: pd.DataFrame, region: Region | None) -> StringArray:
-        self.check()
         return self._assign_with_seed(table, self.seed)
 
     def _assign_with_seed(self, table: pd.DataFrame, seed: int) -> StringArray:
@@ -249,11 +244,9 @@ class ColumnSplit(Split):
 
     def _assign(self, table: pd.DataFrame, region: Region | None) -> StringArray:
         if self.column not in table:
-            raise DataError.at(
-                f"split.column={self.column}",
-                "must be a column of every data.csv",
-                remedy=f"Columns are: {', '.join(str(name) for name in table if name not in ADDED_COLUMNS)}.",
-            )
+            columns = ", ".join(str(name) for name in table if name not in ADDED_COLUMNS)
+            rule = "must be a column of every data.csv"
+            raise DataError.at(f"split.column={self.column}", rule, remedy=f"Columns are: {columns}.")
         return _read_column(table, self.column, f"column {self.column}", self.val_share, self.seed)
 
 
@@ -280,11 +273,9 @@ class FolderSplit(Split):
 
         outside = table["folder_split"].fillna("") == ""
         if outside.any():
-            raise DataError.at(
-                f"place {table['uuid'][outside].iloc[0]}",
-                f"must lie in a folder train, val or test ({int(outside.sum())} places do not)",
-                remedy="Choose split=random, or sort the folders.",
-            )
+            where = f"place {table['uuid'][outside].iloc[0]}"
+            rule = f"must lie in a folder train, val or test ({int(outside.sum())} places do not)"
+            raise DataError.at(where, rule, remedy="Choose split=random, or sort the folders.")
         return _read_column(table, "folder_split", "the folder", self.val_share, self.seed)
 
 
@@ -304,7 +295,6 @@ class KFoldSplit(Split):
         check_int("split.seed", self.seed, low=0)
 
     def _assign(self, table: pd.DataFrame, region: Region | None) -> StringArray:
-        self.check()
         ids = table["uuid"].tolist()
         folds = np.floor(hash_share(ids, f"fold{self.seed}") * self.folds).astype(int)
         splits = np.where(hash_share(ids, f"val{self.seed}") < self.val_share, "val", "train")
@@ -326,11 +316,8 @@ class StoredSplit(Split):
 
     def _assign(self, table: pd.DataFrame, region: Region | None) -> StringArray:
         if "store_split" not in table:
-            raise ConfigError.at(
-                "split",
-                "must not be store unless the data come from one",
-                remedy="Choose split=random, or data=store.",
-            )
+            rule = "must not be store unless the data come from one"
+            raise ConfigError.at("split", rule, remedy="Choose split=random, or data=store.")
 
         splits = table["store_split"].astype(str)
         bad = ~splits.isin([*SPLIT_NAMES, UNUSED])
@@ -349,15 +336,12 @@ def _read_column(table: pd.DataFrame, column: str, subject: str, val_share: floa
     words = table[column].fillna("").astype(str).str.strip().str.lower().replace(SPLIT_ALIASES)
     bad = ~words.isin(SPLIT_NAMES)
     if bad.any():
-        raise DataError.at(
-            f"place {table['uuid'][bad].iloc[0]}: {subject}",
-            f"must say train, val or test ({int(bad.sum())} places do not)",
-            found=str(table[column][bad].iloc[0]),
-            remedy="Write one of these words for each place; for folds, a column of them per fold.",
-        )
+        where = f"place {table['uuid'][bad].iloc[0]}: {subject}"
+        rule = f"must say train, val or test ({int(bad.sum())} places do not)"
+        remedy = "Write one of these words for each place; for folds, a column of them per fold."
+        raise DataError.at(where, rule, found=str(table[column][bad].iloc[0]), remedy=remedy)
 
     splits = words.to_numpy(dtype=np.str_)
-    _check_val_share(val_share, seed)
     if val_share and not (splits == "val").any():
         drawn = hash_share(table["uuid"].tolist(), f"val{seed}") < val_share
         splits = np.where(drawn & (splits == "train"), "val", splits)
@@ -367,9 +351,7 @@ def _read_column(table: pd.DataFrame, column: str, subject: str, val_share: floa
 def thin_training(ids: list[str], fraction: float, seed: int) -> BoolArray:
     """Returns (N,) True for each training place that `data.fraction` keeps; a larger one keeps the same places.
 
-    Raises:
-        ConfigError: The fraction is out of range.
-        DataError: No place would remain.
+    Raises ConfigError if the fraction is out of range, DataError if no place would remain.
     """
     check_number("data.fraction", fraction, low=0.0, high=1.0, open_low=True)
     kept = hash_share(ids, f"fraction{seed}") < fraction

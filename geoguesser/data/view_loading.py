@@ -11,8 +11,8 @@ import os
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass, fields
-from typing import Any
+from dataclasses import fields
+from typing import Any, NamedTuple
 from zipfile import BadZipFile
 
 import numpy as np
@@ -38,13 +38,12 @@ log = logging.getLogger(__name__)
 CLOCK_TICK_S = 0.05
 
 
-@dataclass(frozen=True)
-class LoadedViews:
+class LoadedViews(NamedTuple):
     """Result of loading all views of N places.
 
     Attributes:
         findings: Row, index of the heading, and finding, for each defect or peculiarity of an image.
-        num_unreadable: Number of files that the operating system failed to read; a later attempt may succeed.
+        num_unreadable: Number of unreadable files, as in `InspectedPlace`.
         decoded: True if views were decoded; False if an earlier run had inspected them.
     """
 
@@ -204,11 +203,11 @@ class LazyViews(Views):
 
             changed = (place.views["digest"] != self.digests[row]).any(axis=1)
             if changed.any():
-                raise DataError.at(
+                path, rule = (
                     self.places[row].path(int(changed.argmax())),
                     "has changed since this run looked at it",
-                    remedy="Start the run again.",
                 )
+                raise DataError.at(path, rule, remedy="Start the run again.")
             pixels[row] = torch.from_numpy(place.images[0])
 
         _log_reading(len(self.places), time.perf_counter() - start, in_memory=True)

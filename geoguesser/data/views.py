@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
-from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -70,8 +70,7 @@ class FileViews(Views):
         return True
 
 
-@dataclass(frozen=True)
-class DecodedPlace:
+class DecodedPlace(NamedTuple):
     """Views of a place, decoded for S specs.
 
     Attributes:
@@ -131,11 +130,9 @@ def read_folder(
     With `mask`, one to three views suffice; a broken view then counts as missing if the list `broken` receives its
     error message, and is an error otherwise. Links must not leave `base`; None is the folder itself.
 
-    Returns:
-        (4, 3, H, W) views, zeros for a missing view, and (4,) True for each view present.
+    Returns (4, 3, H, W) views, zeros for a missing view, and (4,) True for each view present.
 
-    Raises:
-        DataError: A view is missing or broken, a heading has two files, or the folder cannot be read.
+    Raises DataError if a view is missing or broken, a heading has two files, or the folder cannot be read.
     """
     try:
         names, conflicts = list_names(folder, base)

@@ -6,6 +6,7 @@ diagonal of the region, for the game score. They return a summary of the errors 
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -13,7 +14,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from geoguesser.arrays import FloatArray, IntArray
+from geoguesser.arrays import ByteArray, FloatArray, IntArray
 from geoguesser.geo.distance import from_unit, haversine_km, to_unit
 from geoguesser.geo.median import spherical_median
 from geoguesser.geo.region import PlaneRegion, Region
@@ -30,8 +31,7 @@ RIDGE_STRENGTHS = tuple(10.0**power for power in range(-2, 3))
 def evaluate_constant(train_deg: FloatArray, test_deg: FloatArray, diagonal_km: float) -> dict[str, Any]:
     """Evaluates the geometric median of the training places, the constant of least mean distance.
 
-    Returns:
-        Summary of the errors, and the point as `latitude` and `longitude` in degrees.
+    The summary also holds the point as `latitude` and `longitude` in degrees.
     """
     # Equal weights name no heaviest places. In a random order, the candidates for a start are a random sample,
     # which finds the best of several minima around the world.
@@ -45,35 +45,30 @@ def evaluate_constant(train_deg: FloatArray, test_deg: FloatArray, diagonal_km: 
 
 
 def evaluate_nearest_views(
-    train_deg: FloatArray,
-    test_deg: FloatArray,
-    train_thumbnails: npt.NDArray[np.uint8],
-    test_thumbnails: npt.NDArray[np.uint8],
-    diagonal_km: float,
+    train_deg: FloatArray, test_deg: FloatArray, train_views: ByteArray, test_views: ByteArray, diagonal_km: float
 ) -> dict[str, Any]:
     """Evaluates the training place with the most similar views, by Euclidean distance of 8 x 8 thumbnails.
 
     Each view is standardised first, so that brightness and contrast do not decide. Thumbnails are uint8, of shape
     (M, 4, 3, 8, 8) and (N, 4, 3, 8, 8).
     """
-    train, test = _standardise_views(train_thumbnails), _standardise_views(test_thumbnails)
+    train, test = _standardise_views(train_views), _standardise_views(test_views)
 
     # |test - train|^2 = |test|^2 - 2 test . train + |train|^2. Its first term is the same for all training places.
     nearest = _find_best(train, test, np.sum(train * train, axis=1))
     return summarise_errors(haversine_km(test_deg, train_deg[nearest]), diagonal_km)
 
 
-def _standardise_views(thumbnails: npt.NDArray[np.uint8]) -> npt.NDArray[np.float32]:
+def _standardise_views(thumbnails: ByteArray) -> PooledFeatures:
     flat = thumbnails.reshape(len(thumbnails), 4, -1).astype(np.float32)
     flat -= flat.mean(axis=2, keepdims=True)
     flat /= flat.std(axis=2, keepdims=True) + 1.0
     return flat.reshape(len(thumbnails), -1)
 
 
-def _find_best(train: PooledFeatures, test: PooledFeatures, penalty: npt.NDArray[np.float32] | float) -> IntArray:
+def _find_best(train: PooledFeatures, test: PooledFeatures, penalty: PooledFeatures | float) -> IntArray:
     """Returns (N,) the training place that maximises 2 test . train - penalty, in chunks of test places."""
-    starts = range(0, len(test), MAX_CHUNK_PLACES)
-    chunks = (test[start : start + MAX_CHUNK_PLACES] for start in starts)
+    chunks = np.split(test, range(MAX_CHUNK_PLACES, len(test), MAX_CHUNK_PLACES))
     return np.concatenate([np.argmax(2.0 * (chunk @ train.T) - penalty, axis=1) for chunk in chunks])
 
 
@@ -106,16 +101,14 @@ def evaluate_ridge(
     train_deg: FloatArray,
     val_deg: FloatArray,
     test_deg: FloatArray,
-    features: tuple[PooledFeatures, PooledFeatures, PooledFeatures],
+    features: Sequence[PooledFeatures],
     region: Region,
 ) -> dict[str, Any]:
     """Evaluates ridge regression from features to metres of the CRS, or to unit vectors for the world.
 
     The strength of least mean validation error is used, and points off the region are moved to its land. Features
-    are (M, D), (V, D) and (N, D), from `standardise`, with V at least 1.
-
-    Returns:
-        Summary of the errors, and the `strength` per training place.
+    are (M, D), (V, D) and (N, D), from `standardise`, with V at least 1. The summary also holds the `strength` per
+    training place.
     """
     train, val, test = features
     targets = region.to_space(train_deg)
@@ -144,11 +137,8 @@ def fit_ridge(x: PooledFeatures, y: FloatArray, strengths: list[float]) -> list[
 
     Args:
         x: (M, D) features of mean 0, so that no intercept is needed.
-        y: (M, d) targets of mean 0.
+        y: (M, d) targets of mean 0. Weights are (D, d).
         strengths: Penalties, each above 0.
-
-    Returns:
-        (D, d) weights for each strength.
 
     Source: C. Saunders, A. Gammerman and V. Vovk, "Ridge Regression Learning Algorithm in Dual Variables",
     ICML 1998.

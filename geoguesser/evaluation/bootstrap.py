@@ -52,8 +52,7 @@ class BootstrapSettings:
 
     Attributes:
         confidence: Confidence level of all intervals, between 0.5 and 1.
-        samples: Number of bootstrap samples.
-        seed: Seed of the bootstrap samples.
+        samples: Number of bootstrap samples; `seed` is theirs.
         block_km: Side of the map blocks that are resampled, as for `make_units`.
     """
 
@@ -95,14 +94,12 @@ class BootstrapMean:
 
         Each limit is the farther of two. Student's t is right for symmetric values, but too narrow above the mean
         of right-skewed values such as errors. The bootstrap-t, with tails as for percentiles, is right for skewed
-        values, but too narrow for few values with heavy tails such as differences of errors.
+        values, but too narrow for few values with heavy tails such as differences of errors. Taking the farther
+        limit is a choice of this project; benchmarks/intervals.py measures its coverage.
 
         Args:
             alpha: Probability that the interval misses the truth, between 0 and 1: 0.05 for 95 %.
             symmetrise: Where Student's t is farther, the part of the way towards it, from 0 to 1.
-
-        Source: module docstring for the bootstrap-t. Taking the farther limit is a choice of this project;
-        benchmarks/intervals.py measures its coverage.
         """
         if self.standard_error == 0.0:
             return 0.0, 0.0
@@ -111,20 +108,15 @@ class BootstrapMean:
             return student * self.standard_error, student * self.standard_error
 
         tail = compute_tail_share(alpha, self.degrees_of_freedom)
-        low, high = np.quantile(self.studentised, (tail, 1.0 - tail))
-        below, above = (
-            quantile + symmetrise * max(0.0, student - quantile) for quantile in (float(high), -float(low))
-        )
+        low, high = np.quantile(self.studentised, (tail, 1.0 - tail)).tolist()
+        below, above = (quantile + symmetrise * max(0.0, student - quantile) for quantile in (high, -low))
         return below * self.standard_error, above * self.standard_error
 
 
 class Resampling:
     """Resamples of one set of places, shared by all runs that were tested on it, so that they are comparable.
 
-    Args:
-        unit: (N,) the unit of each place, numbered from 0 without gaps. N and the number of units are at least 2.
-        samples: Number of resamples.
-        seed: Seed of the resamples.
+    `unit` is (N,) the unit of each place, numbered from 0 without gaps. N and the number of units are at least 2.
     """
 
     def __init__(self, unit: IntArray, *, samples: int, seed: int) -> None:

@@ -38,16 +38,13 @@ WITHIN_NOISE, NOT_CLEAR, NOT_COMPARED = "within noise", "not clear", "not compar
 
 @dataclass(frozen=True)
 class GroupDifference:
-    """Difference of a group's errors from those of the baseline, over shared places. Below 0 the group is better.
+    """Difference in km of a group's errors from those of the baseline, over shared places. Below 0 it is better.
 
     Attributes:
         places: Number of shared places.
         units: Units of the bootstrap; None if there are too few shared places, like all figures below.
-        mean: Mean difference in km.
-        median: Median difference in km.
         nearer: Share of places with a smaller error than that of the baseline; ties count half.
-        p: p-value of the mean difference.
-        p_holm: p-value adjusted for the number of comparisons.
+        p: p-value of the mean difference; `p_holm` is adjusted for the number of comparisons.
         verdict: A constant of this module.
     """
 
@@ -73,8 +70,7 @@ class GroupResult:
         median: Median over test places of the mean error over seeds, in km.
         seed_std_km: Standard deviation of the mean errors of the seeds; None for one seed.
         val_km: Mean validation error at the best epoch, over the runs.
-        fit_s: Training time in seconds: mean over seeds of the sum over folds.
-        total_s: Total time in seconds, in the same way.
+        fit_s: Training time in seconds: mean over seeds of the sum over folds. `total_s` is that of the run.
         difference: Difference from the baseline; None for the baseline itself.
     """
 
@@ -126,17 +122,9 @@ def compare_groups(
 ) -> Comparison:
     """Compares at least one run.
 
-    Args:
-        runs: Runs to compare.
-        unused: Runs that were excluded before.
-        region: Region of maps and blocks.
-        settings: Settings of the intervals.
-        choices: Words that choose targets, as for `find_differences`.
-        baseline: Name of a run of the baseline. None for the group of lowest validation error, which is a choice
-            without the test places.
-
-    Raises:
-        ConfigError: No run has the baseline's name.
+    `unused` are runs that were excluded before, and `choices` are those of `find_differences`. `baseline` is the
+    name of a run of the baseline. None stands for the group of lowest validation error, which is a choice without
+    the test places. Raises `ConfigError` if no run has that name.
     """
     groups, repeats = group_runs(runs)
     baseline_group = _select_baseline(groups, baseline)

@@ -40,6 +40,10 @@ CONTINENTS = {
     "South America": (-57, 13, -93, -30),
     "North America": (7, 84, -180, -11),
 }
+
+# Order of the parts in a table: from north-west to south-east, then the continents.
+PART_ORDER = (*(name for row in reversed(COMPASS) for name in row), *CONTINENTS, ELSEWHERE)
+
 DISTANCE_EDGES_KM = (1.0, 5.0, 20.0, 50.0)
 DISTANCE_NAMES = ("below 1", "1 to 5", "5 to 20", "20 to 50", "above 50")
 
@@ -53,21 +57,15 @@ def compute_budget(
     grid: Grid | None,
     output: HeadOutput,
 ) -> dict[str, Any]:
-    """Computes the part `budget` of result.json.
+    """Computes the part `budget` of result.json, from the errors and the head's output for N test places.
 
-    Args:
-        error_km: (N,) errors of the test places, N at least 1.
-        test_deg: (N, 2) test places.
-        train_deg: (M, 2) training places, M at least 1.
-        region: Region whose parts are named.
-        grid: Grid of the head; None for a head without cells.
-        output: Output of the head for the test places.
+    Errors are (N,), test places (N, 2) and training places (M, 2), N and M at least 1. The grid is None for a head
+    without cells; floors and `by_cell` are then null.
 
     Returns:
         error_km_mean, floor_km_mean, and three tables of groups by name: `by_cell` (right, neighbouring, far),
         `by_part` of the land and `by_nearest_training_km`. A group has places, share of places, error_km_mean
-        (null if it is empty), and its contributions to the mean error: km = floor_km + excess_km. Floors and
-        `by_cell` are null for a head without cells.
+        (null if it is empty), and its contributions to the mean error: km = floor_km + excess_km.
     """
     floor_km, by_cell = None, None
     if grid is not None and output.logits is not None and output.vectors is not None:
@@ -77,8 +75,10 @@ def compute_budget(
         groups = {"right": predicted == cell, "neighbouring": near & (predicted != cell), "far": ~near}
         by_cell = _summarise_groups(groups, error_km, floor_km)
 
-    parts = _split_by_name(name_parts(region, train_deg, test_deg))
-    distances = _split_by_distance(compute_nearest_km(train_deg, test_deg))
+    names = name_parts(region, train_deg, test_deg)
+    parts = {name: names == name for name in PART_ORDER if name in names}
+    interval = np.searchsorted(DISTANCE_EDGES_KM, compute_nearest_km(train_deg, test_deg), side="right")
+    distances = {name: interval == number for number, name in enumerate(DISTANCE_NAMES)}
     return {
         "error_km_mean": float(error_km.mean()),
         "floor_km_mean": None if floor_km is None else float(floor_km.mean()),
@@ -130,47 +130,27 @@ def compute_nearest_km(train_deg: FloatArray, test_deg: FloatArray) -> FloatArra
     return chord_to_km(np.asarray(chords))
 
 
-def _split_by_distance(distance_km: FloatArray) -> dict[str, BoolArray]:
-    interval = np.searchsorted(DISTANCE_EDGES_KM, distance_km, side="right")
-    return {name: interval == number for number, name in enumerate(DISTANCE_NAMES)}
-
-
 def name_parts(region: Region, train_deg: FloatArray, test_deg: FloatArray) -> StringArray:
     """Returns (N,) the name of the part of the land of each test place, `elsewhere` for parts with few places.
 
     Parts of a plane region are the nine fields of a 3 x 3 raster over the training places, named by the compass.
     Parts of the world are boxes of degrees that roughly hold the continents.
     """
-    names = (
-        _name_fields(region, train_deg, test_deg)
-        if isinstance(region, PlaneRegion)
-        else _name_continents(test_deg)
-    )
+    if isinstance(region, PlaneRegion):
+        train_m = region.to_metres(train_deg)
+        low, span = train_m.min(axis=0), np.maximum(np.ptp(train_m, axis=0), 1.0)
+        column, row = np.clip((region.to_metres(test_deg) - low) / span * 3, 0, 2).astype(np.int64).T
+        names = np.array(COMPASS)[row, column]
+    else:
+        latitude, longitude = test_deg.T
+        inside = [
+            (latitude >= south) & (latitude < north) & (longitude >= west) & (longitude <= east)
+            for south, north, west, east in CONTINENTS.values()
+        ]
+        names = np.select(inside, list(CONTINENTS), default=ELSEWHERE)
+
     parts, number, count = np.unique(names, return_inverse=True, return_counts=True)
     return np.where(count[number] >= MIN_PLACES_IN_PART, parts[number], ELSEWHERE)
-
-
-def _name_fields(region: PlaneRegion, train_deg: FloatArray, test_deg: FloatArray) -> StringArray:
-    train_m = region.to_metres(train_deg)
-    low, span = train_m.min(axis=0), np.maximum(np.ptp(train_m, axis=0), 1.0)
-    column, row = np.clip((region.to_metres(test_deg) - low) / span * 3, 0, 2).astype(np.int64).T
-    return np.array(COMPASS)[row, column]
-
-
-def _name_continents(test_deg: FloatArray) -> StringArray:
-    latitude, longitude = test_deg.T
-    inside = [
-        (latitude >= south) & (latitude < north) & (longitude >= west) & (longitude <= east)
-        for south, north, west, east in CONTINENTS.values()
-    ]
-    return np.select(inside, list(CONTINENTS), default=ELSEWHERE)
-
-
-def _split_by_name(names: StringArray) -> dict[str, BoolArray]:
-    """Returns the places of each part: from north-west to south-east, or in the order of the continents."""
-    order = [name for row in reversed(COMPASS) for name in row] + [*CONTINENTS, ELSEWHERE]
-    present = set(names.tolist())
-    return {name: names == name for name in order if name in present}
 
 
 def format_error_budget(budget: dict[str, Any]) -> str | None:

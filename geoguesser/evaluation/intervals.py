@@ -29,10 +29,7 @@ BISECTIONS = 40
 
 @dataclass(frozen=True)
 class Interval:
-    """A figure with its confidence interval.
-
-    The limits are None if there are too few places.
-    """
+    """A figure with its confidence interval, whose limits are None if there are too few places."""
 
     value: float
     low: float | None = None
@@ -78,13 +75,7 @@ def compute_seed_noise(errors: FloatArray) -> SeedNoise | None:
         sum over s, i of (y_si - y_s. - y_.i + y_..)^2 / ((S - 1) (N - 1)),                                    (2)
 
     and Var(e) / N is the part of (1) that the interval over places holds already. Both are divided by S for the
-    mean over seeds.
-
-    Args:
-        errors: (S, N) one row per seed, N at least 2.
-
-    Returns:
-        None for a single seed.
+    mean over seeds. N is at least 2; for a single seed the result is None.
 
     Source: two-way random-effects analysis of variance, H. Scheffé, "The Analysis of Variance" (1959),
     section 7.4.
@@ -100,12 +91,9 @@ def compute_seed_noise(errors: FloatArray) -> SeedNoise | None:
 
 
 def combine_seed_noise(a: SeedNoise | None, b: SeedNoise | None) -> SeedNoise | None:
-    """Combines the seed noise of the two sides of a difference.
+    """Combines the seed noise of the two sides of a difference; None, for a side with one seed, does not count.
 
     Independent variances add: v = v_a + v_b. The sum has v^2 / (v_a^2 / f_a + v_b^2 / f_b) degrees of freedom.
-
-    Returns:
-        The noise of the only known side, if one side has a single seed; None if both have.
 
     Source: B. L. Welch, Biometrika 34 (1947), 28, and F. E. Satterthwaite, Biometrics Bulletin 2 (1946), 110.
     """
@@ -151,10 +139,8 @@ def compute_median_interval(resampling: Resampling, values: FloatArray, confiden
 def compute_p_value(pivot: BootstrapMean, seeds: SeedNoise | None = None) -> float:
     """Returns the two-sided p-value of a mean: the largest alpha whose interval still contains 0.
 
-    Therefore p is below 0.05 exactly if the 95 % interval of `compute_mean_interval` excludes 0.
-
-    Returns:
-        Between 1 / (B + 1) and 1, because B resamples resolve no less; 0 if all places differ by the same amount.
+    Therefore p is below 0.05 exactly if the 95 % interval of `compute_mean_interval` excludes 0. It is at least
+    1 / (B + 1), because B resamples resolve no less; 0 if all places differ by the same amount.
     """
     if pivot.value == 0.0:
         return 1.0

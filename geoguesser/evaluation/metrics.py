@@ -36,13 +36,9 @@ MAX_CRS_DISTANCE_KM = 2500.0
 def compute_metrics(
     predicted_deg: FloatArray, true_deg: FloatArray, region: Region, settings: BootstrapSettings
 ) -> dict[str, Any]:
-    """Computes the metrics of N predictions.
+    """Computes the metrics of N predictions; N is at least 1, and points are (N, 2).
 
-    Args:
-        predicted_deg: (N, 2) predicted points, N at least 1.
-        true_deg: (N, 2) true points.
-        region: Region whose diagonal scales the game score, and whose blocks are resampled.
-        settings: Settings of the intervals.
+    The region's diagonal scales the game score, and its blocks are resampled.
 
     Returns:
         Plain values: places, units, `error_km` (mean, median, p90), `share_within_km` by radius, `score` (of the
@@ -120,10 +116,7 @@ def _compute_errors_by_part(region: Region, true_deg: FloatArray, error_km: Floa
 
 
 def compute_prediction_coverage(predictions: Predictions, true_deg: FloatArray) -> dict[str, Any] | None:
-    """Computes the coverage of radii and sets, and the mean of expected and true errors.
-
-    Returns None for a model that is not calibrated.
-    """
+    """Computes the coverage of radii and sets, and mean expected and true errors; None without a calibration."""
     error_km = haversine_km(predictions.coords_deg, true_deg)
     summary: dict[str, Any] = {}
     if predictions.radius_km:
@@ -143,10 +136,7 @@ def compute_prediction_coverage(predictions: Predictions, true_deg: FloatArray) 
 
 
 def compute_cell_accuracy(predictions: Predictions, true_deg: FloatArray) -> dict[str, float] | None:
-    """Returns the shares of places whose cell has the largest or one of the five largest probabilities.
-
-    For a model without cells it returns None.
-    """
+    """Returns the shares of places whose cell is the most probable one, or one of five; None without cells."""
     if predictions.grid is None or predictions.posterior is None:
         return None
 

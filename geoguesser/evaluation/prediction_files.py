@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import logging
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -49,14 +50,9 @@ class ColumnNames:
 def read_coordinates(
     file: Path, key: str, columns: ColumnNames, units: str = "degrees", *, blank: bool = False
 ) -> pd.DataFrame:
-    """Reads a table of coordinates.
+    """Reads a CSV, TSV or Parquet table of coordinates in degrees or radians. Messages name the config key.
 
-    Args:
-        file: CSV, TSV or Parquet.
-        key: Config key of the file, for messages.
-        columns: Names of the columns.
-        units: Units of the coordinates in the file, degrees or radians.
-        blank: Whether rows without coordinates, which are places without a prediction, are left out.
+    With `blank`, rows without coordinates, which are places without a prediction, are left out.
 
     Returns:
         Columns `row` (position in the file, for messages), `uuid` (text; None in all rows if the file has no ids),
@@ -97,25 +93,24 @@ def read_coordinates(
 
 
 def _read_table(file: Path, key: str) -> pd.DataFrame:
+    where, suffix = f"{key}={file}", file.suffix.lower()
     if not file.is_file():
-        raise MissingFileError.at(f"{key}={file}", "must be a file")
-    suffix = file.suffix.lower()
+        raise MissingFileError.at(where, "must be a file")
     if suffix not in SUFFIXES:
-        raise DataError.at(f"{key}={file}", f"must be one of {', '.join(SUFFIXES)}", found=file.suffix)
+        raise DataError.at(where, f"must be one of {', '.join(SUFFIXES)}", found=file.suffix)
 
     # Readers raise many kinds of errors.
     try:
-        if suffix == ".parquet":
-            table = pd.read_parquet(file)
-        else:
-            table = pd.read_csv(file, sep="\t" if suffix == ".tsv" else ",", dtype=str)
+        separator = "\t" if suffix == ".tsv" else ","
+        is_parquet = suffix == ".parquet"
+        table = pd.read_parquet(file) if is_parquet else pd.read_csv(file, sep=separator, dtype=str)
     except Exception as error:
-        raise DataError.at(f"{key}={file}", f"cannot be read ({first_line(error)})") from error
+        raise DataError.at(where, f"cannot be read ({first_line(error)})") from error
 
     if len(table.columns) == 1 and ";" in str(table.columns[0]):
-        raise DataError.at(f"{key}={file}", "must be separated by commas, not by semicolons")
+        raise DataError.at(where, "must be separated by commas, not by semicolons")
     if table.empty:
-        raise DataError.at(f"{key}={file}", "must hold at least one row")
+        raise DataError.at(where, "must hold at least one row")
     return table
 
 
@@ -158,10 +153,8 @@ def _check_range(points: pd.DataFrame, names: dict[str, str]) -> None:
         remedy = "If they are swapped, name the columns."
         if np.median(np.abs(values)) > 1000:
             remedy = "They look like metres or millionths: degrees are needed."
-        where, rule = (
-            f"{points['row'][bad[0]]}: {names[kind]}",
-            f"must be within {limit:g} degrees ({len(bad)} are not)",
-        )
+        where = f"{points['row'][bad[0]]}: {names[kind]}"
+        rule = f"must be within {limit:g} degrees ({len(bad)} are not)"
         raise DataError.at(where, rule, found=float(values[bad[0]]), remedy=remedy)
 
 
@@ -204,19 +197,12 @@ def match_rows(points: pd.DataFrame, truth: pd.DataFrame) -> tuple[pd.DataFrame,
 
 def _simplify_id(uuid: str) -> str:
     """Returns an id without case, leading zeros, `.0` and image suffixes, in which programs may differ."""
-    plain = uuid.lower().removesuffix(".0")
-    stem, dot, suffix = plain.rpartition(".")
-    if dot and suffix in ("jpg", "jpeg", "png", "webp"):
-        plain = stem
+    plain = re.sub(r"\.(jpg|jpeg|png|webp)$", "", uuid.lower().removesuffix(".0"))
     return plain.lstrip("0") or "0"
 
 
 def check_units(predicted_deg: FloatArray, true_deg: FloatArray) -> None:
-    """Refuses (N, 2) predictions that are plainly not degrees of latitude and longitude in that order.
-
-    Raises:
-        DataError: The predictions look like radians, or swapped.
-    """
+    """Raises DataError if (N, 2) predictions look like radians, or latitude and longitude look swapped."""
     error_km = haversine_km(predicted_deg, true_deg)
     mean_km, swapped_km = float(error_km.mean()), np.inf
     if np.abs(predicted_deg[:, 1]).max() <= MAX_DEGREES["latitude"]:

@@ -37,16 +37,11 @@ class ResamplingUnits:
 
 
 def make_units(region: Region, coords_deg: FloatArray, block_km: float | None) -> ResamplingUnits:
-    """Selects the units of the bootstrap.
+    """Returns blocks of the region if at least 60 hold one of (N, 2) test places, else single places.
 
-    Args:
-        region: Region that defines the blocks, as for `split=blocks`: squares of the CRS, or cells on the sphere.
-        coords_deg: (N, 2) test places.
-        block_km: Side of a block; 0 for single places; None for the largest of `BLOCK_SIDES_KM` with which 60
-            blocks hold places, because large blocks account for correlation over larger distances.
-
-    Returns:
-        Blocks if at least 60 hold places, else single places.
+    Blocks are those of `split=blocks`: squares of the CRS, or cells on the sphere. `block_km` is their side. 0
+    stands for single places, and None for the largest of `BLOCK_SIDES_KM` with which 60 blocks hold places: large
+    blocks account for correlation over larger distances.
     """
     places = ResamplingUnits(np.arange(len(coords_deg)), None)
     if block_km == 0.0 or len(coords_deg) < MIN_BLOCKS:

@@ -59,16 +59,14 @@ class RunGroup:
     @property
     def error_km(self) -> FloatArray:
         """(N,) mean error of each place over the seeds."""
-        means: FloatArray = self.errors.mean(axis=0)
-        return means
+        return self.errors.mean(axis=0)
 
 
 def group_runs(runs: Sequence[Run]) -> tuple[list[RunGroup], list[UnusedRun]]:
-    """Groups runs that differ only in seed or fold.
+    """Groups runs that differ only in seed or fold, in the order of the groups' first runs.
 
-    Returns:
-        The groups, in the order of their first runs; and runs that repeat the seed and fold of another run of
-        their group, because a repeat is not an independent observation.
+    Also returns the runs that repeat the seed and fold of another run of their group, because a repeat is not an
+    independent observation.
     """
     members: dict[str, dict[tuple[int, int | None], Run]] = {}
     repeats: list[UnusedRun] = []
@@ -121,12 +119,10 @@ def find_differences(groups: Sequence[RunGroup], choices: Choices) -> dict[str, 
     Names, loggers, folders, seeds and folds are left out, and keys that exist only because of another choice, such
     as the grid of a head with cells.
 
-    Args:
-        groups: At least one group.
-        choices: (config group, `_target_`) -> the word that chooses it; other targets are shown by class name.
+    `choices` are (config group, `_target_`) -> the word that chooses it; other targets are shown by class name.
 
     Returns:
-        Key -> value of each group, in the order of the config; `–` if a group has no such key.
+        Key -> value of each group (at least one), in the order of the config; `–` if a group has no such key.
     """
     first = [group.runs[0] for group in groups]
     configs = [_flatten(run) for run in first]

@@ -89,10 +89,8 @@ def compute_reliability(
 ) -> dict[str, list[Any]]:
     """Computes a reliability curve over at most `bins` bins of equal numbers of places.
 
-    It compares (N,) probabilities of the most probable cells, N at least 1, with whether these are the true cells.
-
-    Returns:
-        places, confidence and correct: the count and the two means of each bin, by ascending confidence.
+    It compares (N,) probabilities of the most probable cells, N at least 1, with whether these are the true cells:
+    places, confidence and correct are the count and the two means of each bin, by ascending confidence.
     """
     order = np.argsort(confidence, kind="stable")
     parts = np.array_split(order, min(bins, len(order)))
@@ -148,11 +146,8 @@ def compute_abstention(expected_km: FloatArray, error_km: FloatArray) -> dict[st
     """Computes risk-coverage curves: the errors that remain if the most uncertain places are refused.
 
     The area is the mean of the remaining mean error over all numbers of answered places, from N down to a tenth.
-    An oracle refuses the places of largest error; refusing at random leaves the mean error as it is.
-
-    Args:
-        expected_km: (N,) expected errors, N at least 1.
-        error_km: (N,) true errors.
+    An oracle refuses the places of largest error; refusing at random leaves the mean error as it is. Expected and
+    true errors are (N,), N at least 1.
 
     Returns:
         refused: shares of refused places; error_km_mean and error_km_median of the answered places at each share,

@@ -25,9 +25,8 @@ def check_push(repository: str) -> None:
     if constants.HF_HUB_OFFLINE:
         raise ConfigError.at(key, "needs a network, which HF_HUB_OFFLINE switches off")
     if not get_token():
-        raise ConfigError.at(
-            key, "needs a token with write access", remedy="Set HF_TOKEN, or log in once with: hf auth login"
-        )
+        remedy = "Set HF_TOKEN, or log in once with: hf auth login"
+        raise ConfigError.at(key, "needs a token with write access", remedy=remedy)
 
 
 def push_folder(folder: Path, repository: str, *, private: bool) -> str:
@@ -43,18 +42,14 @@ def push_folder(folder: Path, repository: str, *, private: bool) -> str:
     try:
         address = str(api.create_repo(repository, private=private, exist_ok=True))
         if private and not api.model_info(repository).private:
-            raise ConfigError.at(
-                key, "is a public repository, and push_private=true", remedy="Add push_private=false, or rename."
-            )
+            remedy = "Add push_private=false, or rename."
+            raise ConfigError.at(key, "is a public repository, and push_private=true", remedy=remedy)
         api.upload_folder(repo_id=repository, folder_path=folder, commit_message="Model exported by geoguesser")
     except GeoguesserError:
         raise
     except Exception as error:
         # The classes of the client's errors depend on its version, and their messages may show the token.
         reason = TOKEN.sub("(secret)", first_line(error))
-        raise GeoguesserError.at(
-            key,
-            f"failed at {api.endpoint} ({reason})",
-            remedy=f"The folder {folder} is complete; try again later.",
-        ) from None
+        remedy = f"The folder {folder} is complete; try again later."
+        raise GeoguesserError.at(key, f"failed at {api.endpoint} ({reason})", remedy=remedy) from None
     return address

@@ -39,12 +39,9 @@ class Probe(NamedTuple):
 
 
 class OutputDifference(NamedTuple):
-    """Largest differences between a program and torch.
+    """Largest differences between a program and torch over some places: of a probability, and of points in km.
 
-    Attributes:
-        posterior: Difference of a probability; None for a network without cells.
-        km: Distance between coordinates in km.
-        places: Number of compared places.
+    `posterior` is None for a network without cells.
     """
 
     posterior: float | None
@@ -96,10 +93,8 @@ def check_onnx() -> None:
     """Raises ConfigError if a package for ONNX is not installed."""
     missing = [name for name in ONNX_PACKAGES if find_spec(name) is None]
     if missing:
-        raise ConfigError.at(
-            "formats=onnx", f"needs {', '.join(missing)}, not installed",
-            remedy="Install geoguesser[export], or leave onnx out of formats.",
-        )  # fmt: skip
+        remedy = "Install geoguesser[export], or leave onnx out of formats."
+        raise ConfigError.at("formats=onnx", f"needs {', '.join(missing)}, not installed", remedy=remedy)
 
 
 def open_torch(file: Path) -> Program:
@@ -180,12 +175,9 @@ def _find_max(values: Tensor) -> float:
 
 @contextmanager
 def _quiet_exporters() -> Iterator[None]:
-    """Silences warnings of the exporters, and raises CheckpointError if the network cannot be exported.
-
-    The written programs are compared with torch in any case.
-    """
+    """Silences warnings of the exporters, and raises CheckpointError if the network cannot be exported."""
     loggers = [logging.getLogger(name) for name in ("torch.onnx", "torch.export", "onnxscript", "onnx_ir")]
-    levels = [logger.level for logger in loggers]
+    levels = {logger: logger.level for logger in loggers}
     for logger in loggers:
         logger.setLevel(logging.ERROR)
 
@@ -196,5 +188,5 @@ def _quiet_exporters() -> Iterator[None]:
     except (RuntimeError, torch.onnx.errors.OnnxExporterError) as error:
         raise CheckpointError(f"The network cannot be exported: {first_line(error)}") from error
     finally:
-        for logger, level in zip(loggers, levels, strict=True):
+        for logger, level in levels.items():
             logger.setLevel(level)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -17,19 +16,17 @@ from geoguesser.evaluation.metrics import compute_metrics
 from geoguesser.exporting.model_card import ModelCard
 from geoguesser.geo.region import Region
 from geoguesser.inference.predictor import Predictor
+from geoguesser.system.received_files import read_json
 from geoguesser.system.versions import collect_versions
-
-COORDINATE_COLUMNS = ["latitude", "longitude"]
 
 
 class RunFacts(NamedTuple):
     """Facts about a run that the checkpoint does not hold; None if unknown.
 
     Attributes:
-        data: Declaration of the data source; None if unknown.
+        data: Declaration of the data source.
         result: Values of result.json.
-        mean: Mean test error with its 95 % interval, as `evaluate` computes it.
-        median: Median test error with its 95 % interval.
+        mean: Mean test error with its 95 % interval, as `evaluate` computes it, like `median`.
         units: Resampling units of the bootstrap: `108 places`, `72 blocks of 30 km`.
     """
 
@@ -51,18 +48,17 @@ def read_facts(checkpoint: Path, config: Mapping[str, Any] | None, region: Regio
         return RunFacts(data)
 
     try:
-        result = json.loads((run / "result.json").read_bytes())
+        result = read_json(run / "result.json")
         count = int(result["test"]["places"])
         file = run / "predictions_test.csv"
         if not file.is_file():
             return RunFacts(data, result)
         table = pd.read_csv(file)
-        predicted_deg = table[COORDINATE_COLUMNS].to_numpy(float)
-        true_deg = table[[f"true_{name}" for name in COORDINATE_COLUMNS]].to_numpy(float)
+        predicted_deg = table[["latitude", "longitude"]].to_numpy(float)
+        true_deg = table[["true_latitude", "true_longitude"]].to_numpy(float)
     except (OSError, ValueError, KeyError, TypeError) as error:
-        raise CheckpointError.at(
-            str(run), f"must hold a complete result.json and predictions_test.csv ({first_line(error)})"
-        ) from error
+        rule = f"must hold a complete result.json and predictions_test.csv ({first_line(error)})"
+        raise CheckpointError.at(str(run), rule) from error
 
     # Predictions of another number of places are not those of the result.
     if len(table) != count or count == 0:

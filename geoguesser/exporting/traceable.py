@@ -45,8 +45,7 @@ class ExportableNetwork(nn.Module):
             images: (B, 4, 3, S, S) uint8 views at headings 0, 90, 180, 270, at the network's image size.
             mask: (B, 4) bool, true for views that are present.
         """
-        predicted: tuple[Tensor, ...] = self.traced_head(self.network(images, mask))
-        return predicted
+        return self.traced_head(self.network(images, mask))
 
     def reference(self, images: Tensor, mask: Tensor) -> tuple[Tensor, ...]:
         """Predicts by the head's own decoding, for comparison with an exported program."""

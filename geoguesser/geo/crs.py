@@ -35,8 +35,7 @@ def make_equal_area_crs(centre_deg: FloatArray) -> pyproj.CRS:
 def check_crs(crs: Any, land_deg: MultiPolygon) -> pyproj.CRS:
     """Returns the CRS that a user named, if it can be used for the land.
 
-    Raises:
-        RegionError: The CRS is unknown, not projected in metres, made for other land, or distorts areas.
+    Raises RegionError if the CRS is unknown, not projected in metres, made for other land, or distorts areas.
     """
     try:
         parsed = pyproj.CRS.from_user_input(crs)
@@ -47,12 +46,9 @@ def check_crs(crs: Any, land_deg: MultiPolygon) -> pyproj.CRS:
 
     units = {axis.unit_name for axis in parsed.axis_info}
     if not parsed.is_projected or units != {"metre"}:
-        raise RegionError.at(
-            "region.crs",
-            "must be projected and in metres",
-            found=f"{parsed.name} ({', '.join(sorted(units))})",
-            remedy="Leave it out for an equal-area CRS at the region's centre.",
-        )
+        found = f"{parsed.name} ({', '.join(sorted(units))})"
+        remedy = "Leave it out for an equal-area CRS at the region's centre."
+        raise RegionError.at("region.crs", "must be projected and in metres", found=found, remedy=remedy)
 
     # The area of use, with a margin of a degree. One across the date line is not compared.
     area = parsed.area_of_use
@@ -61,22 +57,16 @@ def check_crs(crs: Any, land_deg: MultiPolygon) -> pyproj.CRS:
         if not use.intersects(shapely.box(*land_deg.bounds)):
             swapped = use.intersects(shapely.box(*np.array(land_deg.bounds)[[1, 0, 3, 2]]))
             remedy = "Latitude and longitude of the boundary look swapped." if swapped else "Name another CRS."
-            raise RegionError.at(
-                "region.crs",
-                f"must be made for the land: {parsed.name} is for {area.name}",
-                found=tuple(round(value, 2) for value in land_deg.bounds),
-                remedy=remedy,
-            )
+            rule = f"must be made for the land: {parsed.name} is for {area.name}"
+            bounds = tuple(round(value, 2) for value in land_deg.bounds)
+            raise RegionError.at("region.crs", rule, found=bounds, remedy=remedy)
 
     lat, lon = compute_spherical_centre(land_deg).tolist()
     scale = float(pyproj.Proj(parsed).get_factors(lon, lat).areal_scale)
     if not 1 / MAX_AREAL_SCALE <= scale <= MAX_AREAL_SCALE:
-        raise RegionError.at(
-            "region.crs",
-            f"must keep areas within 10 % at the land's centre; {parsed.name} multiplies them by {scale:.2f}",
-            found=str(crs)[:60],
-            remedy="Name a CRS made for the land, or leave it out for an equal-area CRS at the region's centre.",
-        )
+        rule = f"must keep areas within 10 % at the land's centre; {parsed.name} multiplies them by {scale:.2f}"
+        remedy = "Name a CRS made for the land, or leave it out for an equal-area CRS at the region's centre."
+        raise RegionError.at("region.crs", rule, found=str(crs)[:60], remedy=remedy)
 
     return parsed
 

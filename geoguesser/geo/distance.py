@@ -6,14 +6,18 @@ from those on the ellipsoid by at most 0.3 %. All functions take and return degr
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any, TypeVar
 
 import numpy as np
+import pyproj
 import torch
 
 from geoguesser.arrays import FloatArray
 
 EARTH_RADIUS_KM = 6371.0088  # IUGG mean radius, (2a + b) / 3 of WGS 84
+MIN_METRES_PER_DEGREE = 110_574.0  # of latitude, at the equator of the ellipsoid
+WGS84 = pyproj.Geod(ellps="WGS84")
 
 ArrayT = TypeVar("ArrayT", FloatArray, torch.Tensor)
 
@@ -33,6 +37,13 @@ def haversine_km(a_deg: ArrayT, b_deg: ArrayT) -> ArrayT:
     hav = xp.sin((b - a) / 2.0) ** 2
     hav_distance = hav[..., 0] + xp.cos(a[..., 0]) * xp.cos(b[..., 0]) * hav[..., 1]
     return 2.0 * EARTH_RADIUS_KM * xp.arcsin(xp.sqrt(xp.clip(hav_distance, 0.0, 1.0)))
+
+
+def geodesic_m(origin_deg: tuple[float, float], coords_deg: Sequence[tuple[float, float]]) -> list[float]:
+    """Computes distances in metres on the ellipsoid WGS 84 between one and N points, in degrees."""
+    latitudes, longitudes = np.reshape(coords_deg, (-1, 2)).astype(np.float64).T
+    origin = np.full((2, len(latitudes)), np.array(origin_deg)[:, None])
+    return list(WGS84.inv(origin[1], origin[0], longitudes, latitudes)[2])
 
 
 def chord_to_km(chord: ArrayT) -> ArrayT:

@@ -1,4 +1,7 @@
-"""Grids other than squares of one size: quadtrees, k-means, and overlays of several rasters."""
+"""Grids other than squares of one size: quadtrees, k-means, and overlays of several rasters.
+
+The files of conf/grid describe their settings.
+"""
 
 from __future__ import annotations
 
@@ -25,15 +28,11 @@ class QuadtreeGrid(GridBuilder):
     """Boxes that are split in four while they hold many training places: small cells if places are dense.
 
     Squares in the region's CRS; for the world boxes of longitude and sine of latitude, of equal area per level.
-
-    Attributes:
-        max_places: Maximum number of training places in a cell, unless its quarters would be too small.
-        min_side_km: Minimum side of a cell.
-        size: Must be None. It exists because the config group `density` sets it.
     """
 
     max_places: int = 25
     min_side_km: float = 1.0
+    # It exists because the config group `density` sets it.
     size: None = None
 
     def check(self) -> None:
@@ -52,9 +51,7 @@ class QuadtreeGrid(GridBuilder):
 class KMeansGrid(GridBuilder):
     """Voronoi cells of the centres that k-means finds in the training places; the centres are the centroids.
 
-    Attributes:
-        size: Number of cells, None for `default_num_cells`; fewer if fewer training places are apart by 10 m.
-        seed: Seed of the start of k-means.
+    There are fewer than `size` cells if fewer training places are apart by 10 m.
     """
 
     size: int | None = None
@@ -87,12 +84,7 @@ class OverlayGrid(GridBuilder):
 
 @dataclass(frozen=True, kw_only=True)
 class StaggeredGrid(OverlayGrid):
-    """Rasters of one side, each moved north-east against the last by 1 / copies of a side.
-
-    Attributes:
-        size: Number of cells of the first raster that touch the land; see `SquareGrid`, also for `spacing_km`.
-        copies: Number of rasters.
-    """
+    """Rasters of one side, with settings as in `SquareGrid`, each moved north-east by 1 / copies of a side."""
 
     size: int | None = None
     spacing_km: float | None = None
@@ -110,14 +102,10 @@ class StaggeredGrid(OverlayGrid):
 
 @dataclass(frozen=True, kw_only=True)
 class PyramidGrid(OverlayGrid):
-    """Rasters from coarse to fine.
-
-    Attributes:
-        sizes: Number of cells of each raster that touch the land, ascending.
-        size: Must be None. It exists because the config group `density` sets it.
-    """
+    """Rasters from coarse to fine."""
 
     sizes: Sequence[int] = (15, 60)
+    # It exists because the config group `density` sets it.
     size: None = None
 
     def check(self) -> None:

@@ -103,19 +103,13 @@ class _Points(NamedTuple):
             return (factors @ products.flatten(1)).reshape(-1, 3, 3)
         return (self.vectors.mT * factors[:, None]) @ self.vectors
 
-    def take_columns(self, columns: Tensor) -> Tensor:
-        """Returns the vectors (B, M, 3) of columns (B, M)."""
-        if self.shared:
-            return self.vectors[columns]
-        return self.vectors.gather(1, columns[..., None].expand(-1, -1, 3))
-
     def take_rows(self, rows: Tensor) -> _Points:
         return _Points(self.weights[rows], self.vectors if self.shared else self.vectors[rows])
 
     def take_heaviest(self, count: int) -> _Points:
         """Selects the heaviest points of each row, with weights normalised again."""
         weights, columns = self.weights.topk(min(count, self.weights.shape[1]), dim=-1)
-        return _Points(weights / weights.sum(dim=-1, keepdim=True), self.take_columns(columns))
+        return _Points(weights / weights.sum(dim=-1, keepdim=True), select_vectors(self.vectors, columns))
 
 
 class _State(NamedTuple):
@@ -213,10 +207,17 @@ def _normalise(weights: Tensor, vectors: Tensor) -> _Points:
     return _Points(weights / weights.sum(dim=-1, keepdim=True), functional.normalize(vectors, dim=-1))
 
 
+def select_vectors(vectors: Tensor, columns: Tensor) -> Tensor:
+    """Returns the vectors (B, M, 3) of columns (B, M), from (K, 3) or (B, K, 3) vectors."""
+    if vectors.dim() == 2:
+        return vectors[columns]
+    return vectors.gather(1, columns[..., None].expand(-1, -1, 3))
+
+
 def _choose_start(points: _Points, mean: Tensor, candidates: int) -> Tensor:
     """Returns the best (B, 3) of the mean's direction and the heaviest points."""
     columns = points.weights.topk(min(candidates, points.weights.shape[1]), dim=-1).indices
-    heaviest = points.take_columns(columns)
+    heaviest = select_vectors(points.vectors, columns)
 
     # A mean of zero has no direction.
     defined = mean.norm(dim=-1, keepdim=True) >= 1e-9
@@ -317,7 +318,7 @@ def _propose(
 
     # o of (2): theta_j along the tangent from x to v_j, whose length is sin(theta_j), for small angles more exact
     # than from the cosine.
-    vector = points.take_columns(pinned)[:, 0]
+    vector = select_vectors(points.vectors, pinned)[:, 0]
     tangent = vector - cosine.gather(1, pinned) * place
     length = tangent.norm(dim=-1, keepdim=True).clamp(min=TOUCHING_RAD)
     offset = tangent / length * torch.atan2(length, cosine.gather(1, pinned))

@@ -107,8 +107,6 @@ class PlaneRegion(Region):
     """Land with a projected CRS in metres.
 
     Args:
-        name: Name for titles and messages.
-        land_deg: Boundary in degrees.
         crs: Projected CRS in metres, in any form that pyproj accepts. None makes a Lambert azimuthal equal-area
             CRS at the land's spherical centre.
     """
@@ -281,18 +279,13 @@ class SphereRegion(Region):
         return shapely.STRtree(parts), parts
 
     @cached_property
-    def boundary_deg(self) -> FloatArray:
-        """Points (N, 2) on all boundaries, at most BOUNDARY_STEP_DEG apart."""
-        return cut_segments(*extract_ring_segments(self.land_deg), longest=BOUNDARY_STEP_DEG)[0][:, ::-1].copy()
-
-    @cached_property
     def boundary_runs(self) -> tuple[FloatArray, FloatArray, FloatArray]:
-        """Boundary points in order, and bounding boxes of runs of RUN_LENGTH points, in the chart of the sphere.
+        """Boundary points, at most BOUNDARY_STEP_DEG apart, and bounding boxes of runs, in the sphere's chart.
 
         Returns points (N, 2) by longitude, -180 to below 180, and sine of latitude; low and high corners (R, 2)
         each. Run r holds points RUN_LENGTH * r up to RUN_LENGTH * (r + 1).
         """
-        latitude, longitude = self.boundary_deg.T
+        longitude, latitude = cut_segments(*extract_ring_segments(self.land_deg), longest=BOUNDARY_STEP_DEG)[0].T
         chart = np.stack(((longitude + 180.0) % 360.0 - 180.0, np.sin(np.radians(latitude))), axis=-1)
 
         starts = np.arange(0, len(chart), RUN_LENGTH)
@@ -319,11 +312,9 @@ def restore_region(state: dict[str, Any]) -> Region:
 
 
 def country(code: str, crs: Any = None) -> PlaneRegion:
-    """Makes the region of a shipped country, `region=country region.code=SVN`.
+    """Makes the region of a shipped country, `region=country region.code=SVN`, with a CRS as in `PlaneRegion`.
 
-    Args:
-        code: Three-letter code, ISO 3166-1 alpha-3. Unknown codes raise ConfigError.
-        crs: Projected CRS; None for Lambert azimuthal equal-area at its spherical centre.
+    The code has three letters, as in ISO 3166-1 alpha-3. Unknown codes raise ConfigError.
     """
     shipped_code = boundaries.find_country(code)
     name = boundaries.load_countries()[shipped_code]["name"]
@@ -331,12 +322,10 @@ def country(code: str, crs: Any = None) -> PlaneRegion:
 
 
 def custom(boundary: str | None, crs: Any = None, name: str | None = None) -> PlaneRegion:
-    """Makes the region of a boundary file, `region=custom region.boundary=FILE`.
+    """Makes the region of a boundary file, `region=custom region.boundary=FILE`, with a CRS as in `PlaneRegion`.
 
-    Args:
-        boundary: Path of a GeoJSON, GeoPackage or Shapefile. A missing or unusable file raises an error.
-        crs: Projected CRS; None for Lambert azimuthal equal-area at its spherical centre.
-        name: Name for titles; None for the file's name.
+    The file is a GeoJSON, GeoPackage or Shapefile. A missing or unusable one raises an error. The region's name,
+    for titles, is that of the file by default.
     """
     if not boundary:
         raise ConfigError.at("region.boundary", "must name a file", found=boundary)

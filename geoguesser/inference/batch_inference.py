@@ -62,10 +62,8 @@ def predict_places(
 
         predictions = None
         if len(usable):
-            images = [
-                torch.from_numpy(np.stack([loaded[row].images[index] for row in usable]))
-                for index in range(len(ensemble.specs))
-            ]
+            views = zip(*(loaded[row].images for row in usable), strict=True)
+            images = [torch.from_numpy(np.stack(of_spec)) for of_spec in views]
             predictions = ensemble.predict(images, torch.from_numpy(present[usable]))
 
         rows = np.arange(start, start + len(loaded))
@@ -116,11 +114,7 @@ def _map_batches(
 
 
 def check_store(ensemble: Ensemble, store: Store, key: str) -> None:
-    """Checks that a store's views were prepared in the same way as the training views of all runs.
-
-    Raises:
-        CheckpointError: Size, fit or image decoder differ.
-    """
+    """Raises CheckpointError unless size, fit and image decoder of a store are those of the training views."""
     where = f"{key}={store.folder} cannot be predicted by this run"
     for predictor in ensemble.predictors:
         name = predictor.image.name
@@ -132,9 +126,8 @@ def check_store(ensemble: Ensemble, store: Store, key: str) -> None:
             )
 
         fingerprint = store.fingerprint(predictor.image)
-        if predictor.data is None:
-            continue
-        if differing := find_differing_parts(predictor.data, fingerprint, ("decoder",)):
+        recorded = predictor.data
+        if recorded is not None and (differing := find_differing_parts(recorded, fingerprint, ("decoder",))):
             raise CheckpointError(
                 f"{where}, because the store's views differ in {'; '.join(differing)}. Prepare the store again "
                 "with the run's versions, or name image folders."

@@ -44,8 +44,7 @@ def _fold(module: nn.Module) -> None:
     for name, child in list(module.named_children()):
         is_norm = isinstance(child, nn.modules.batchnorm._BatchNorm) and child.running_mean is not None
         if is_norm and isinstance(previous, nn.Conv2d):
-            assert isinstance(child, nn.modules.batchnorm._BatchNorm)
-            setattr(module, previous_name, fuse_conv_bn_eval(previous, child))
+            setattr(module, previous_name, fuse_conv_bn_eval(previous, cast(nn.BatchNorm2d, child)))
 
             # The BatchNorm layers of timm also apply dropout and the activation.
             others = [getattr(child, "drop", None), getattr(child, "act", None)]

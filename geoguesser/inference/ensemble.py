@@ -35,6 +35,14 @@ log = logging.getLogger(__name__)
 MIN_PROBABILITY = 1e-44
 
 
+def equal_states(left: Any, right: Any) -> bool:
+    """Returns whether two states of plain values and arrays are equal, where arrays may be tensors."""
+    if isinstance(right, dict):
+        has_same_keys = isinstance(left, dict) and left.keys() == right.keys()
+        return has_same_keys and all(equal_states(left[key], right[key]) for key in right)
+    return bool(np.array_equal(np.asarray(left), np.asarray(right)))
+
+
 class Ensemble:
     """Predictors for the same region that are evaluated together.
 
@@ -53,7 +61,7 @@ class Ensemble:
 
         self.region: Region = predictors[0].region
         for member in predictors[1:]:
-            if not _equal(member.region.state(), self.region.state()):
+            if not equal_states(member.region.state(), self.region.state()):
                 names = f"{self.region.name} and {member.region.name}"
                 raise ConfigError.at("run", "must name runs of one region, with one boundary and CRS", found=names)
 
@@ -106,10 +114,8 @@ class Ensemble:
 
     def _find_common_grid(self) -> Grid | None:
         grids = [member.network.head.grid for member in self.predictors]
-        if grids[0] is None or any(grid is None for grid in grids):
-            return None
-        states = [cast(Grid, grid).state() for grid in grids]
-        return grids[0] if all(_equal(state, states[0]) for state in states[1:]) else None
+        states = [None if grid is None else grid.state() for grid in grids]
+        return grids[0] if all(equal_states(state, states[0]) for state in states[1:]) else None
 
     def _average_posteriors(self, outputs: list[HeadOutput]) -> Predictions:
         """Decodes the mean posterior; its uncertainty comes from the mean of the calibrated posteriors."""
@@ -120,11 +126,9 @@ class Ensemble:
 
         calibrated = posteriors
         if self._calibration is not None:
-            temperatures = [cast(Calibration, member.uncertainty).temperature for member in self.predictors]
-            calibrated = [
-                apply_temperature(cast(FloatArray, output.logits), cast(float, temperature))
-                for output, temperature in zip(outputs, temperatures, strict=True)
-            ]
+            members: list[Any] = [member.uncertainty for member in self.predictors]
+            pairs = zip(outputs, members, strict=True)
+            calibrated = [apply_temperature(cast(FloatArray, out.logits), fit.temperature) for out, fit in pairs]
 
         logits = np.log(np.maximum(np.mean(calibrated, axis=0), MIN_PROBABILITY))
         combined = HeadOutput(coords_deg, logits, vectors, outputs[0].sides_km)
@@ -133,7 +137,7 @@ class Ensemble:
     def _choose_decoder(self) -> Decoder:
         """Returns the members' decoder if they share one, else the geometric median."""
         decoders = [cast(ClassificationHead, member.network.head).decoder for member in self.predictors]
-        same = all(_equal(decoder.state(), decoders[0].state()) for decoder in decoders[1:])
+        same = all(equal_states(decoder.state(), decoders[0].state()) for decoder in decoders[1:])
         return decoders[0] if same else MedianDecoder()
 
     def _average_points(self, predictions: list[Predictions]) -> Predictions:
@@ -176,11 +180,7 @@ def load_runs(run: Any, *, device: torch.device) -> Ensemble:
 
 
 def _average_vectors(outputs: list[HeadOutput], posteriors: list[FloatArray]) -> FloatArray:
-    """Averages the members' class points, weighted by the probabilities that they give to the cells.
-
-    Returns:
-        (K, 3) unit vectors if the points do not depend on the place, else (N, K, 3).
-    """
+    """Averages the members' class points by their cells' probabilities: (K, 3), or (N, K, 3) by place."""
     vectors = [cast(FloatArray, output.vectors) for output in outputs]
     if all(array.ndim == 2 for array in vectors):
         return vectors[0]
@@ -217,11 +217,3 @@ def _average_calibrations(members: list[Calibration | None]) -> Calibration | No
         mass=average(masses) if len(masses) == len(present) else None,
         stretch=average([member.stretch for member in present]),
     )
-
-
-def _equal(a: Any, b: Any) -> bool:
-    if isinstance(a, dict) and isinstance(b, dict):
-        return a.keys() == b.keys() and all(_equal(a[key], b[key]) for key in a)
-    if isinstance(a, np.ndarray) or isinstance(b, np.ndarray):
-        return np.array_equal(a, b)
-    return bool(a == b)

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, cast
 
 import pandas as pd
 
-from geoguesser.data.place_files import HEADINGS, PlaceFiles
+from geoguesser.data.place_files import HEADINGS, PlaceFiles, ViewNames
 from geoguesser.errors import DataError, MissingFileError
 
 ID_COLUMNS = ("uuid", "id", "place")
@@ -113,23 +113,14 @@ def _group_by_place(photos: list[ListedPhoto], base: str) -> list[tuple[str, Pla
             continue
 
         if views[photo.position] is not None:
-            raise DataError.at(
-                photo.row,
-                f"names a second photo for heading {HEADINGS[photo.position]} of {photo.uuid}",
-                found=photo.path,
-                remedy="Name each view once. Without a column uuid the id is the file's name.",
-            )
+            rule = f"names a second photo for heading {HEADINGS[photo.position]} of {photo.uuid}"
+            remedy = "Name each view once. Without a column uuid the id is the file's name."
+            raise DataError.at(photo.row, rule, found=photo.path, remedy=remedy)
         if "\x00" in photo.path:
             raise DataError.at(photo.row, "must name a file", found=photo.path)
         real_path = os.path.realpath(os.path.join(base, photo.path))
         if os.path.commonpath((real_path, real_base)) != real_base:
-            raise DataError.at(
-                photo.row,
-                f"names a file outside of {base}",
-                found=photo.path,
-                remedy="Name the folder that holds all of them, root=FOLDER, or correct the row.",
-            )
+            remedy = "Name the folder that holds all of them, root=FOLDER, or correct the row."
+            raise DataError.at(photo.row, f"names a file outside of {base}", found=photo.path, remedy=remedy)
         views[photo.position] = photo.path
-    return [
-        (uuid, PlaceFiles(base, (north, east, south, west))) for uuid, (north, east, south, west) in names.items()
-    ]
+    return [(uuid, PlaceFiles(base, cast(ViewNames, tuple(views)))) for uuid, views in names.items()]

@@ -10,14 +10,15 @@ import logging
 import os
 from collections import Counter
 from collections.abc import Iterator, Sequence
+from functools import partial
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
 import xxhash
 
 from geoguesser.arrays import BoolArray, ByteArray
 from geoguesser.data.images import SUFFIXES, ImageSpec
-from geoguesser.data.place_files import NO_VIEWS, PlaceFiles, find_image_folders, is_view, list_names
+from geoguesser.data.place_files import NO_VIEWS, PlaceFiles, ViewNames, find_image_folders, is_view, list_names
 from geoguesser.data.views import choose_prefetch, decode_place
 from geoguesser.errors import ConfigError, DataError, MissingFileError
 from geoguesser.inference.input_table import read_input_table
@@ -49,12 +50,10 @@ class InputPlace(NamedTuple):
 
 
 class LoadedPlace(NamedTuple):
-    """Decoded views of a place.
+    """Decoded views of a place, with the problems by file.
 
-    Attributes:
-        images: For each image specification (4, 3, S, S); zeros for a view that is absent or broken.
-        present: (4,) true for views that were decoded.
-        problems: Problems, by file.
+    `images` holds (4, 3, S, S) for each image specification, with zeros for a view that is absent or broken, and
+    `present` is (4,), true for views that were decoded.
     """
 
     images: list[ByteArray]
@@ -81,13 +80,9 @@ def find_places(images: Any, root: str | None = None) -> list[InputPlace]:
     if not is_list or not words:
         raise ConfigError.at("images", f"must name {INPUT_FORMS}", found=images)
 
-    places: list[InputPlace] = []
-    photos: list[Path] = []
-    for word in words:
-        for path in _match_paths(str(word)):
-            path_places, path_photos = _find_at(path, str(word), root)
-            places += path_places
-            photos += path_photos
+    parts = [_find_at(path, str(word), root) for word in words for path in _match_paths(str(word))]
+    places = [place for part, _ in parts for place in part]
+    photos = [photo for _, part in parts for photo in part]
 
     # The id of a photo is the file's stem, or the complete name if others have the same stem.
     stems = Counter(photo.stem for photo in photos)
@@ -100,11 +95,8 @@ def find_places(images: Any, root: str | None = None) -> list[InputPlace]:
     (duplicate, count), *_ = Counter(place.uuid for place in places).most_common(1)
     if count > 1:
         folders = " and ".join(place.files.folder for place in places if place.uuid == duplicate)
-        raise DataError.at(
-            "images",
-            f"must give each place an id of its own; {duplicate} is that of {folders}",
-            remedy="Rename one, or predict them one after the other.",
-        )
+        rule = f"must give each place an id of its own; {duplicate} is that of {folders}"
+        raise DataError.at("images", rule, remedy="Rename one, or predict them one after the other.")
     return places
 
 
@@ -145,11 +137,9 @@ def _find_in_folder(path: Path) -> tuple[list[InputPlace], list[Path]]:
     views = [file.name for file in photos if is_view(file.name)]
     if views and len(views) < len(photos):
         other = next(file.name for file in photos if file.name not in views)
-        raise DataError.at(
-            f"images={path}",
-            f"must be one place or a folder of photos, and holds {views[0]} beside {other}",
-            remedy=f"For photos: \"images='{path}/*'\". For one place take the others away.",
-        )
+        rule = f"must be one place or a folder of photos, and holds {views[0]} beside {other}"
+        remedy = f"For photos: \"images='{path}/*'\". For one place take the others away."
+        raise DataError.at(f"images={path}", rule, remedy=remedy)
     if views:
         return [_read_place_folder(path)], []
 
@@ -188,10 +178,7 @@ def _read_place_folder(folder: Path) -> InputPlace:
 
     if ambiguous:
         stems = {Path(name).stem for name in ambiguous}
-        first, second, third, fourth = (
-            None if name is not None and Path(name).stem in stems else name for name in names
-        )
-        names = (first, second, third, fourth)
+        names = cast(ViewNames, tuple(name if name and Path(name).stem not in stems else None for name in names))
         notes = (*notes, f"two files for one heading: {', '.join(sorted(set(ambiguous)))}")
     return InputPlace(folder.name, PlaceFiles(str(folder), names), notes)
 
@@ -222,7 +209,5 @@ def load_place(place: InputPlace, specs: Sequence[ImageSpec]) -> LoadedPlace:
 
 def load_in_order(places: Sequence[InputPlace], specs: Sequence[ImageSpec]) -> Iterator[LoadedPlace]:
     """Loads places on all cores and yields them in order; a bounded number is in memory."""
-    prefetch = choose_prefetch(specs)
-    return map_in_order(
-        lambda place: load_place(place, specs), places, threads=count_cores(), ahead=prefetch, name="read"
-    )
+    load, ahead = partial(load_place, specs=specs), choose_prefetch(specs)
+    return map_in_order(load, places, threads=count_cores(), ahead=ahead, name="read")

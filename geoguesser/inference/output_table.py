@@ -31,12 +31,8 @@ def make_rows(
 ) -> pd.DataFrame:
     """Returns a row per place, with the columns of `list_columns`; NaN for values that the model does not provide.
 
-    Args:
-        uuids: (N,) ids of the places.
-        predictions: Predictions for the N places.
-        views: (N,) number of views that were used.
-        problems: (N,) text of the column `broken`; empty for a place without problems.
-        with_cells: True if the model has cells.
+    `views` is (N,) the number of views that were used, and `problems` the text of the column `broken`, empty for a
+    place without problems.
     """
     unknown = np.full(len(predictions), np.nan)
     expected_km = predictions.expected_error_km
@@ -57,11 +53,9 @@ def make_rows(
         best, probability = predictions.top_cells(NUM_TOP_CELLS)
         points = predictions.grid.class_points_deg[best]
         for rank in range(best.shape[1]):
-            values = (best, probability, points[..., 0], points[..., 1])
-            suffixes = ("", "_probability", "_latitude", "_longitude")
-            columns |= {
-                f"cell_{rank + 1}{suffix}": value[:, rank] for suffix, value in zip(suffixes, values, strict=True)
-            }
+            name, (latitude, longitude) = f"cell_{rank + 1}", points[:, rank].T
+            columns |= {name: best[:, rank], f"{name}_probability": probability[:, rank]}
+            columns |= {f"{name}_latitude": latitude, f"{name}_longitude": longitude}
     return pd.DataFrame(columns, columns=list_columns(with_cells))
 
 

@@ -54,11 +54,7 @@ def calibrate(
 ) -> Predictions:
     """Converts a head's output for N places to predictions, with the uncertainty from a calibration.
 
-    Args:
-        output: Output of the head.
-        region: Region of the model.
-        grid: Grid of the head; None for a head without cells.
-        calibration: Calibration of the run; without one, probabilities are those of the network.
+    Without a calibration, probabilities are those of the network.
     """
     in_region = region.contains(output.answers_deg)
     posterior = None

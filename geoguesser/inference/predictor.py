@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -27,15 +28,36 @@ from geoguesser.model.network import GeoNetwork, restore_network
 from geoguesser.model.uncertainty import Calibration, HeadOutput, decode_output, restore_calibration
 
 
+@contextmanager
+def check_record(
+    model: Path, file: Path, *, passed: type[GeoguesserError] = GeoguesserError, remedy: str = ""
+) -> Iterator[None]:
+    """Raises `CheckpointError` for any error of a record, whose values may be missing or wrong, but `passed`."""
+    try:
+        yield
+    except UnknownKindError as error:
+        raise UnknownKindError(f"{model} cannot be loaded: {error}") from error
+    except passed:
+        raise
+    except Exception as error:
+        reason = f"{type(error).__name__}: {first_line(error)}"
+        raise CheckpointError.at(str(file), f"does not describe a model ({reason})", remedy=remedy) from error
+
+
+def load_weights(network: GeoNetwork, state: dict[str, Tensor], message: str) -> None:
+    """Loads the weights of a network; raises `CheckpointError` with the message if names or shapes differ."""
+    try:
+        network.load_state_dict(state)
+    except RuntimeError as error:
+        raise CheckpointError(f"{message}: {error}") from error
+
+
 class Predictor:
     """Predicts the coordinates of places from their views.
 
-    Args:
-        network: Trained network.
-        region: Region that the network was trained for.
-        image: Size of the views and the way they are made square, as in training.
-        data: Fingerprint of the training data; None if unknown.
-        calibration: State of the run's `uncertainty.Calibration`; None for a run without calibration.
+    `image` is the size of the views and the way they are made square, as in training. `data` is the fingerprint of
+    the training data, None if unknown. `calibration` is the state of the run's `uncertainty.Calibration`; None for
+    a run without.
     """
 
     def __init__(
@@ -46,11 +68,8 @@ class Predictor:
         data: dict[str, Any] | None = None,
         calibration: dict[str, Any] | None = None,
     ) -> None:
-        self.network = network.eval()
-        self.region = region
-        self.image = image
-        self.data = data
-        self.calibration = calibration
+        self.network, self.region, self.image = network.eval(), region, image
+        self.data, self.calibration = data, calibration
 
     @classmethod
     def load(cls, path: str | Path, *, device: str | torch.device = "cpu") -> Predictor:
@@ -58,22 +77,10 @@ class Predictor:
         file = find_checkpoint(path)
         checkpoint = read_checkpoint(file)
 
-        try:
+        with check_record(file, file):
             predictor = cls.from_record(to_plain_arrays(checkpoint["geoguesser"]))
             state = get_network_state(checkpoint)
-        except UnknownKindError as error:
-            raise UnknownKindError(f"{file} cannot be loaded: {error}") from error
-        except GeoguesserError:
-            raise
-        except Exception as error:
-            # The record comes from a file, so any value may be missing or wrong.
-            reason = f"{type(error).__name__}: {first_line(error)}"
-            raise CheckpointError.at(str(file), f"does not describe a model ({reason})") from error
-
-        try:
-            predictor.network.load_state_dict(state)
-        except RuntimeError as error:
-            raise CheckpointError(f"{file} does not fit the network that it describes: {error}") from error
+        load_weights(predictor.network, state, f"{file} does not fit the network that it describes")
         predictor.network.to(device)
         return predictor
 
@@ -81,22 +88,19 @@ class Predictor:
     def from_record(cls, record: Mapping[str, Any]) -> Predictor:
         """Makes a predictor without its weights from `region`, `network` and `image` of `make_record`.
 
-        Args:
-            record: Plain values and arrays; `data` and `calibration` may be missing.
-
-        Raises:
-            Exception: A value is missing or wrong; of any type, because the record comes from a file.
+        `data` and `calibration` may be missing. Raises errors of any type if another value is missing or wrong.
         """
         region = restore_region(record["region"])
         try:
             network = restore_network(region, record["network"])
         except UnknownKindError as error:
             raise UnknownKindError(f"{error} {_advise_extensions(record)}") from error
-        calibration = record.get("calibration")
-        if calibration is not None:
-            # Only a check: a wrong state fails here and not at the first prediction.
-            restore_calibration(calibration)
-        return cls(network, region, ImageSpec(**record["image"]), record.get("data"), calibration)
+        predictor = cls(
+            network, region, ImageSpec(**record["image"]), record.get("data"), record.get("calibration")
+        )
+        # A wrong state fails here and not at the first prediction.
+        _ = predictor.uncertainty
+        return predictor
 
     def save(self, path: str | Path) -> None:
         """Writes a checkpoint file that `load` reads, atomically."""
@@ -116,8 +120,7 @@ class Predictor:
         Returns:
             (B, 2) latitude and longitude in degrees.
         """
-        coords: FloatArray = self.network.head.decode(self._forward(images, mask)).cpu().double().numpy()
-        return coords
+        return self.network.head.decode(self._forward(images, mask)).cpu().double().numpy()
 
     @torch.no_grad()
     def compute_output(self, images: Tensor, mask: Tensor | None = None) -> HeadOutput:
@@ -145,8 +148,7 @@ class Predictor:
     def _forward(self, images: Tensor, mask: Tensor | None) -> Tensor:
         device = next(self.network.parameters()).device
         mask = torch.ones(images.shape[:2], dtype=torch.bool) if mask is None else mask
-        output: Tensor = self.network(images.to(device), mask.to(device))
-        return output
+        return self.network(images.to(device), mask.to(device))
 
 
 def choose_device(name: str) -> torch.device:

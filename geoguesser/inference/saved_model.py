@@ -17,10 +17,9 @@ from torch import Tensor
 
 from geoguesser.data.images import describe_decoder
 from geoguesser.data.place_files import HEADINGS
-from geoguesser.errors import CheckpointError, MissingFileError, UnknownKindError, first_line
+from geoguesser.errors import CheckpointError, MissingFileError, first_line
 from geoguesser.inference.checkpoint import find_checkpoint, make_record
-from geoguesser.inference.predictor import Predictor
-from geoguesser.model.network import GeoNetwork
+from geoguesser.inference.predictor import Predictor, check_record, load_weights
 
 FOLDER_FORMAT = 1
 CONFIG_NAME, WEIGHTS_NAME = "config.json", "model.safetensors"
@@ -69,13 +68,10 @@ def read_model_folder(folder: Path, *, device: str | torch.device = "cpu") -> tu
     config = _read_config(config_file)
     tensors = _read_weights(weights_file, str(config.get("weights_sha256")))
     if config.get("description_sha256") != _compute_description_digest(config):
-        raise CheckpointError.at(
-            str(config_file),
-            f"is damaged or was edited: the SHA-256 of {', '.join(MODEL_KEYS)} differs from the recorded one",
-            remedy="Copy the folder again, or export it again.",
-        )
+        rule = f"is damaged or was edited: the SHA-256 of {', '.join(MODEL_KEYS)} differs from the recorded one"
+        raise CheckpointError.at(str(config_file), rule, remedy="Copy the folder again, or export it again.")
 
-    try:
+    with check_record(folder, config_file, passed=CheckpointError, remedy=EXPORT_AGAIN):
         network_state = _restore_arrays(config["network"], tensors, weights_file)
         name = network_state["backbone"]["name"]
         if ":" in name:
@@ -91,16 +87,11 @@ def read_model_folder(folder: Path, *, device: str | torch.device = "cpu") -> tu
                 "config": {"extensions": config.get("extensions")},
             }
         )
-    except UnknownKindError as error:
-        raise UnknownKindError(f"{folder} cannot be loaded: {error}") from error
-    except CheckpointError:
-        raise
-    except Exception as error:
-        reason = f"{type(error).__name__}: {first_line(error)}"
-        rule = f"does not describe a model ({reason})"
-        raise CheckpointError.at(str(config_file), rule, remedy=EXPORT_AGAIN) from error
 
-    _load_weights(predictor.network, tensors, str(weights_file))
+    prefix = len(NETWORK_PREFIX)
+    weights = {name[prefix:]: value for name, value in tensors.items() if name.startswith(NETWORK_PREFIX)}
+    message = f"{weights_file} does not fit the network that {CONFIG_NAME} describes"
+    load_weights(predictor.network, weights, message)
     predictor.network.to(device)
     used = ("region", "network", "calibration", "data", "weights_sha256", "description_sha256")
     return predictor, {name: value for name, value in config.items() if name not in used}
@@ -164,16 +155,6 @@ def _read_weights(file: Path, digest: str) -> dict[str, Tensor]:
         return from_bytes(data)
     except SafetensorError as error:
         raise CheckpointError.at(str(file), f"holds no tensors ({first_line(error)})") from error
-
-
-def _load_weights(network: GeoNetwork, tensors: dict[str, Tensor], file: str) -> None:
-    weights = {
-        name[len(NETWORK_PREFIX) :]: value for name, value in tensors.items() if name.startswith(NETWORK_PREFIX)
-    }
-    try:
-        network.load_state_dict(weights)
-    except RuntimeError as error:
-        raise CheckpointError(f"{file} does not fit the network that {CONFIG_NAME} describes: {error}") from error
 
 
 def _replace_tensors(value: Any, name: str, tensors: dict[str, Tensor]) -> Any:

@@ -29,7 +29,7 @@ Sources:
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -44,8 +44,7 @@ EXACT_METHOD, GRADIENT_METHOD = "CAM", "Grad-CAM"
 MAX_POOLING_ERROR = 1e-4
 
 
-@dataclass(frozen=True)
-class Activation:
+class Activation(NamedTuple):
     """Positions in the views of one place that support a cell.
 
     Attributes:
@@ -65,8 +64,7 @@ class Activation:
     average: float | None
 
 
-@dataclass(frozen=True)
-class LeaveOneOut:
+class LeaveOneOut(NamedTuple):
     """Change of the prediction without one view of a place. NaN for absent views and for a place's only view.
 
     Attributes:
@@ -83,11 +81,8 @@ class LeaveOneOut:
 def compute_activation(network: GeoNetwork, images: Tensor, mask: Tensor, cell: int | None = None) -> Activation:
     """Computes the maps of the views of one place for a cell. The network must be in evaluation mode.
 
-    Args:
-        network: Network whose head has cells; otherwise a CheckpointError is raised.
-        images: (4, 3, H, W) uint8 views.
-        mask: (4,) bool, true for views that are present; at least one.
-        cell: Explained class; None for the most probable one.
+    Takes views (4, 3, H, W) uint8, and a mask (4,) of those that are present, at least one. `cell` is the class to
+    explain, None for the most probable one. Raises CheckpointError if the head has no cells.
     """
     last_map = network.backbone.find_last_map(images)
     features = last_map.features[None] * mask[None, :, None]
@@ -127,13 +122,8 @@ def _is_mean_pooled(values: Tensor, features: Tensor) -> bool:
 def compute_view_shares(network: GeoNetwork, features: Tensor, mask: Tensor, cells: Tensor) -> Tensor | None:
     """Returns each view's share (B, 4) of the score of a cell, or None without cells or a linear fusion.
 
-    The shares are the terms w_v . (z_v - c_v) of equation (1), zeros for absent views.
-
-    Args:
-        network: Network in evaluation mode.
-        features: (B, 4, D) features of the views.
-        mask: (B, 4) bool, true for views that are present.
-        cells: (B,) explained classes.
+    The shares are the terms w_v . (z_v - c_v) of equation (1), zeros for absent views. Takes a network in
+    evaluation mode, features (B, 4, D), the mask (B, 4) of views that are present, and explained classes (B,).
     """
     if not network.fusion.linear:
         return None

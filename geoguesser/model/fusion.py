@@ -203,14 +203,13 @@ class AttentionFusion(Fusion):
 
 
 # Subclasses take the feature size and keyword options.
-FUSIONS: dict[str, Any] = {fusion.kind: fusion for fusion in (ConcatFusion, MeanFusion, AttentionFusion)}
+FUSIONS: dict[str, type[Fusion]] = {fusion.kind: fusion for fusion in (ConcatFusion, MeanFusion, AttentionFusion)}
 
 
 def restore_fusion(state: dict[str, Any] | str, feature_size: int) -> Fusion:
     """Makes the fusion of a `Fusion.state`, also of an older checkpoint, without its weights."""
     state = complete_fusion_state(state)
-    fusion: Fusion = look_up_kind("fusion", FUSIONS, state["kind"]).from_state(feature_size, state)
-    return fusion
+    return look_up_kind("fusion", FUSIONS, state["kind"]).from_state(feature_size, state)
 
 
 def complete_fusion_state(state: dict[str, Any] | str) -> dict[str, Any]:
@@ -225,10 +224,7 @@ def drop_views(mask: Tensor, share: float, seed: int) -> Tensor:
     largest of the place. Of four views, each is thus kept with probability 1 - share + share^4 / 4: all four are
     dropped with probability share^4, and each is then the largest in a quarter of the cases.
 
-    Args:
-        mask: (B, 4) bool, true for views that are present.
-        share: Probability of dropping a view, from 0 to below 1.
-        seed: Seed of the draw. A run uses one per step.
+    The mask (B, 4) is true for views that are present; the share is from 0 to below 1. A run uses a seed per step.
     """
     draws = torch.rand(mask.shape, generator=torch.Generator().manual_seed(seed))
     draws = draws.to(mask.device, non_blocking=True).masked_fill(~mask, -1.0)

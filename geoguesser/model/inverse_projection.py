@@ -42,8 +42,7 @@ class InverseProjection(nn.Module):
     """Polynomials from CRS coordinates in metres to unit vectors, over a box.
 
     Args:
-        low_m: (2,) south-western corner of the box in metres.
-        high_m: (2,) north-eastern corner of the box in metres.
+        low_m, high_m: (2,) south-western and north-eastern corner of the box in metres.
         coefficients: (n + 1, n + 1, 3) coefficients c of equation (1) for the three components.
     """
 
@@ -60,8 +59,7 @@ class InverseProjection(nn.Module):
     def fit(cls, region: PlaneRegion) -> InverseProjection:
         """Fits polynomials of the lowest degree that agrees with pyproj in the bounding box of the region's land.
 
-        Raises:
-            RegionError: None of the degrees agrees to `MAX_INVERSE_ERROR_KM`.
+        Raises RegionError if none of the degrees agrees to `MAX_INVERSE_ERROR_KM`.
         """
         bounds = np.array(region.land_m.bounds)
         low_m, high_m = bounds[:2], bounds[2:]
@@ -112,8 +110,7 @@ def _fit_coefficients(knots: FloatArray, values: FloatArray, degree: int) -> Flo
     """Returns coefficients (degree + 1, degree + 1, 3) by equation (3), from values (n * n, 3) at n knots."""
     inverse = np.linalg.pinv(chebyshev.chebvander(knots, degree))
     grid = values.reshape(len(knots), len(knots), 3)
-    coefficients: FloatArray = np.einsum("an,bm,nmc->abc", inverse, inverse, grid)
-    return coefficients
+    return np.einsum("an,bm,nmc->abc", inverse, inverse, grid)
 
 
 def _make_grid(low_m: FloatArray, high_m: FloatArray, line: FloatArray) -> FloatArray:

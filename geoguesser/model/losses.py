@@ -72,12 +72,9 @@ class CellLoss(ABC):
         return sums / sums.sum()
 
     def __call__(self, logits: Tensor, target: LossTarget, class_vectors: Tensor) -> Tensor:
-        """Returns the mean loss of a batch, a scalar.
+        """Returns the mean loss of a batch, a scalar, for logits (B, K) and unit vectors (K, 3) of class points.
 
-        Args:
-            logits: (B, K) logits.
-            target: Rows of `targets` for the places of the batch, and optionally `weight` (B,).
-            class_vectors: (K, 3) unit vectors of the class points.
+        `target` holds the rows of `targets` for the places of the batch, and optionally `weight` (B,).
         """
         losses = self.compute_losses(logits.float(), target, class_vectors)
         weight = target.get("weight")

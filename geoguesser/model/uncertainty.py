@@ -27,7 +27,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -47,8 +47,7 @@ MAX_DISTANCE_KM = math.pi * EARTH_RADIUS_KM
 MAX_CHUNK_VALUES = 2**22  # probabilities in memory at a time
 
 
-@dataclass(frozen=True)
-class HeadOutput:
+class HeadOutput(NamedTuple):
     """Decoded output of a head for N places; only answers for a head without cells.
 
     Attributes:

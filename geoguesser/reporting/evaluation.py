@@ -8,8 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pandas as pd
-from rich.console import Console
-from rich.table import Table
+from rich.table import Column, Table
 
 from geoguesser.errors import ConfigError
 from geoguesser.evaluation.intervals import MIN_PLACES, MIN_PLACES_FOR_MEAN
@@ -17,8 +16,9 @@ from geoguesser.geo.region import Region
 from geoguesser.geo.score import BENCHMARK_RADII_KM, SHARE_RADII_KM
 from geoguesser.reporting import maps
 from geoguesser.reporting.run import plots
+from geoguesser.reporting.terminal import TextConsole
 from geoguesser.system.files import write_csv, write_json
-from geoguesser.system.text import format_count, format_limits
+from geoguesser.system.text import format_count, format_interval, format_limits
 
 PICTURES = ("errors.png", "arrows.png")
 FILES = ("evaluation.json", "errors.csv", *PICTURES)
@@ -33,10 +33,8 @@ def check_evaluation_folder(out: Path) -> None:
         raise ConfigError.at("out", "must be a folder, not a file", found=str(out))
     others = sorted(path.name for path in out.iterdir() if path.name not in FILES)
     if others:
-        raise ConfigError.at(
-            f"out={out}", "must not exist yet, be empty, or hold an earlier evaluation", found=others[0],
-            remedy="Choose another folder with out=FOLDER.",
-        )  # fmt: skip
+        rule = "must not exist yet, be empty, or hold an earlier evaluation"
+        raise ConfigError.at(f"out={out}", rule, found=others[0], remedy="Choose another folder with out=FOLDER.")
 
 
 def write_evaluation(
@@ -55,30 +53,21 @@ def write_evaluation(
         for name in PICTURES:
             (folder / name).unlink(missing_ok=True)
     else:
-        error_km = table["error_km"].to_numpy()
-        title = f"{maps.capitalise(region.name)}, evaluation"
-        plots.draw_errors(folder / "errors.png", error_km=error_km, baselines={}, title=title)
-        maps.draw_arrows(
-            folder / "arrows.png",
-            region=region,
-            true_deg=table[["true_latitude", "true_longitude"]].to_numpy(),
-            predicted_deg=table[["latitude", "longitude"]].to_numpy(),
-            error_km=error_km,
-            title=title,
-        )
+        points, title = maps.get_points(table), f"{maps.capitalise(region.name)}, evaluation"
+        plots.draw_errors(folder / "errors.png", error_km=points["error_km"], baselines={}, title=title)
+        maps.draw_arrows(folder / "arrows.png", region=region, **points, title=title)
     write_json(folder / "evaluation.json", metrics)
 
 
 def print_evaluation(metrics: dict[str, Any], folder: Path) -> None:
     """Prints the metrics with their intervals."""
     title = f"{format_count(metrics['places'], 'place')}, {metrics['region']}"
-    table = Table(title=title, title_justify="left")
-    table.add_column("")
-    table.add_column("", justify="right")
-    table.add_column(f"{metrics['confidence']:.0%} interval")
+    columns = ("", Column(justify="right"), f"{metrics['confidence']:.0%} interval")
+    table = Table(*columns, title=title, title_justify="left")
 
     def add_row(name: str, estimate: dict[str, Any], format_value: Callable[[float], str]) -> None:
-        table.add_row(name, format_value(estimate["value"]), _format_limits(estimate, format_value))
+        limits = format_limits(estimate["low"], estimate["high"], format_value)
+        table.add_row(name, format_value(estimate["value"]), limits)
 
     add_row("mean error", metrics["error_km"]["mean"], _format_km)
     add_row("median error", metrics["error_km"]["median"], _format_km)
@@ -96,7 +85,7 @@ def print_evaluation(metrics: dict[str, Any], folder: Path) -> None:
     for name, score in metrics["score"].items():
         add_row(f"game score, {name} (map diagonal {score['diagonal_km']:,.0f} km)", score, _format_score)
 
-    console = Console(soft_wrap=True, highlight=False)
+    console = TextConsole()
     console.print(table)
     for line in (*_list_notes(metrics), f"Folder: {folder}"):
         console.print(line, markup=False)
@@ -120,7 +109,7 @@ def _list_notes(metrics: dict[str, Any]) -> list[str]:
     for key, name in {"radii": "Radii", "sets": "Sets of cells"}.items():
         levels = (metrics.get("sureness") or {}).get(key, {})
         texts = [
-            f"{level} %: {_format_share(row['coverage'])} ({_format_limits(row, _format_share)})"
+            f"{level} %: {format_interval(row['coverage'], row['low'], row['high'], _format_share)}"
             for level, row in levels.items()
         ]
         if texts:
@@ -134,7 +123,3 @@ def _list_notes(metrics: dict[str, Any]) -> list[str]:
         if count:
             notes.append(f"{count:,} {name}")
     return notes
-
-
-def _format_limits(estimate: dict[str, Any], format_value: Callable[[float], str]) -> str:
-    return format_limits(estimate["low"], estimate["high"], format_value)

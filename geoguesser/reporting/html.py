@@ -47,7 +47,6 @@ def draw_data_uri(draw: Callable[Concatenate[Path, P], None], *args: P.args, **k
     with tempfile.TemporaryDirectory(prefix="geoguesser-picture-") as folder:
         path = Path(folder) / "picture.png"
         draw(path, *args, **kwargs)
-
         return to_data_uri(path.read_bytes())
 
 

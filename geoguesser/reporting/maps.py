@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import matplotlib
 import numpy as np
 import numpy.typing as npt
+import pandas as pd
 import shapely
 from matplotlib.artist import Artist
 from matplotlib.axes import Axes
@@ -19,7 +21,6 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 from matplotlib.path import Path as Outline
-from matplotlib.ticker import FuncFormatter
 
 from geoguesser.arrays import FloatArray, IntArray
 from geoguesser.geo.distance import haversine_km
@@ -27,11 +28,13 @@ from geoguesser.geo.grid import Grid
 from geoguesser.geo.region import Region
 from geoguesser.reporting import style
 from geoguesser.reporting.projections import MapProjection, make_projection
-from geoguesser.system.text import format_count, format_km, format_number
+from geoguesser.system.text import format_count, format_km
 
 # In the order of drawing.
 SPLIT_COLOURS = {"unused": "#999999", "train": style.BLUE, "val": style.ORANGE, "test": style.GREEN}
 SPLIT_NAMES = {"train": "training", "val": "validation"}
+MAX_ARROWS = 400
+Box = tuple[float, float, float, float]
 LAND, SHORE, CELL_FILL, CELL_EDGE = "#6B624922", "#8E8A80", "#DCEBF5", "#4A6A85"
 ERROR_COLOURS = ListedColormap(matplotlib.colormaps["viridis_r"](np.linspace(0.08, 1.0, 256)))
 
@@ -47,17 +50,15 @@ def pick_by_rank(error_km: FloatArray, max_places: int) -> IntArray:
     return order[np.round(np.linspace(0, len(order) - 1, max_places)).astype(np.int64)]
 
 
-@dataclass(frozen=True)
-class Sheet:
+class Sheet(NamedTuple):
     """Layout of a picture in inches. A box is (left, bottom, width, height).
 
-    Attributes:
-        beside: True if `side` is to the right of the map, false if it is below.
+    `beside` is true if `side` is to the right of the map, false if it is below.
     """
 
     height: float
-    map: tuple[float, float, float, float]
-    side: tuple[float, float, float, float]
+    map: Box
+    side: Box
     beside: bool
 
 
@@ -88,19 +89,15 @@ def _draw_land(axes: Axes, projection: MapProjection, pixel: float) -> None:
     parts = shapely.get_parts(np.where(shapely.is_empty(simple), parts, simple))
 
     # A compound path of exterior and interiors leaves lakes unshaded.
-    outlines = [
-        Outline.make_compound_path(
-            *(Outline(np.asarray(ring.coords), closed=True) for ring in (part.exterior, *part.interiors))
-        )
-        for part in parts
-    ]
+    outlines = []
+    for part in parts:
+        rings = [Outline(ring.coords, closed=True) for ring in (part.exterior, *part.interiors)]
+        outlines.append(Outline.make_compound_path(*rings))
     look: dict[str, Any] = {"fc": LAND, "ec": SHORE, "lw": projection.shore_pt, "zorder": 3}
     axes.add_collection(PathCollection(outlines, **look), autolim=False)
 
 
-def set_map(
-    figure: Figure, box: tuple[float, float, float, float], projection: MapProjection, bounds: FloatArray
-) -> Axes:
+def set_map(figure: Figure, box: Box, projection: MapProjection, bounds: FloatArray) -> Axes:
     """Adds axes with the land; (4,) bounds, from west to north, are widened until the map fills its box."""
     axes = style.add_axes(figure, *box)
     west, south, east, north = bounds
@@ -125,13 +122,21 @@ def get_map_margins_in(projection: MapProjection) -> tuple[float, float]:
 
 def compute_narrow_box(
     projection: MapProjection, bounds: FloatArray, *, strip_in: float = 0.0, max_height_in: float = 5.5
-) -> tuple[tuple[float, float, float, float], float]:
+) -> tuple[Box, float]:
     """Returns the box of a map above a strip for its colours or legend, and the picture's height, in inches."""
     west, south, east, north = bounds
     left, bottom = get_map_margins_in(projection)
     width = style.NARROW_WIDTH_IN - left - 0.1
     height = float(np.clip(width * (north - south) * projection.stretch / (east - west), 1.8, max_height_in))
     return (left, bottom + strip_in, width, height), height + bottom + strip_in + 0.1
+
+
+@contextmanager
+def open_map(path: Path, projection: MapProjection, bounds: FloatArray) -> Iterator[Axes]:
+    """Yields the axes of a narrow picture with one map."""
+    box, height = compute_narrow_box(projection, bounds, max_height_in=6.5)
+    with style.narrow_picture(path, height) as figure:
+        yield set_map(figure, box, projection, bounds)
 
 
 def choose_dot_size_pt(count: int) -> float:
@@ -188,16 +193,17 @@ def _draw_places(axes: Axes, xy: FloatArray, splits: npt.NDArray[Any]) -> list[A
     handles: list[Artist] = []
 
     for split, colour in SPLIT_COLOURS.items():
-        points = xy[splits == split]
-        if len(points):
-            axes.plot(*points.T, "o", ms=size_pt, mew=0, color=colour, alpha=alpha, zorder=4)
-            handles.append(make_dot_handle(colour, format_place_count(len(points), SPLIT_NAMES.get(split, split))))
+        name = f"{SPLIT_NAMES.get(split, split)} place"
+        handles += draw_dots(axes, xy[splits == split], colour, name, ms=size_pt, alpha=alpha, zorder=4)
     return handles
 
 
-def format_place_count(count: int, split: str) -> str:
-    """Returns `1 test place` or `26,417 training places`."""
-    return format_count(count, f"{split} place")
+def draw_dots(axes: Axes, xy: FloatArray, colour: str, name: str, **look: Any) -> list[Artist]:
+    """Draws (N, 2) dots; returns their legend entry, `26,417 training places`, if there are any."""
+    if not len(xy):
+        return []
+    axes.plot(*xy.T, "o", mew=0, color=colour, **look)
+    return [make_dot_handle(colour, format_count(len(xy), name))]
 
 
 def _draw_cells(axes: Axes, projection: MapProjection, grid: Grid) -> list[Artist]:
@@ -255,14 +261,13 @@ def draw_arrows(
     predicted_deg: FloatArray,
     error_km: FloatArray,
     title: str = "",
-    max_arrows: int = 400,
 ) -> None:
-    """Draws an arrow from the true to the predicted point of at most `max_arrows` places, coloured by error.
+    """Draws an arrow from the true to the predicted point of at most `MAX_ARROWS` places, coloured by error.
 
     Points are (N, 2) degrees, N at least 1; a predicted point off the map ends at or beyond its edge.
     """
     error_km = np.asarray(error_km, dtype=np.float64)
-    chosen = pick_by_rank(error_km, max_arrows)
+    chosen = pick_by_rank(error_km, MAX_ARROWS)
     true_deg, predicted_deg, shown_km = (values[chosen] for values in (true_deg, predicted_deg, error_km))
 
     projection = make_projection(region)
@@ -293,25 +298,28 @@ def draw_arrows(
 def describe_arrows(error_km: FloatArray, shown: int) -> str:
     """Returns the subtitle: number of arrows, and mean and median error of all test places."""
     count = len(error_km)
-    places = format_place_count(count, "test")
+    places = format_count(count, "test place")
     if shown < count:
         places = f"{shown:,} of {places}, evenly by rank of error; all {count:,}"
     mean, median = format_km(float(np.mean(error_km))), format_km(float(np.median(error_km)))
     return f"{places}: mean error {mean}, median {median}"
 
 
+def get_points(predictions: pd.DataFrame) -> dict[str, FloatArray]:
+    """Returns the points and errors of a table of predictions, as arguments of `draw_arrows`."""
+    return {
+        "true_deg": predictions[["true_latitude", "true_longitude"]].to_numpy(dtype=np.float64),
+        "predicted_deg": predictions[["latitude", "longitude"]].to_numpy(dtype=np.float64),
+        "error_km": predictions["error_km"].to_numpy(dtype=np.float64),
+    }
+
+
 def _draw_arrow_lines(
     axes: Axes, lasts: FloatArray, firsts: FloatArray, colours: FloatArray, owners: IntArray
 ) -> None:
     """Draws arrows: last pieces with a head, first pieces as lines, as given by `split_at_date_line`."""
-    look: dict[str, Any] = {"angles": "xy", "scale_units": "xy", "scale": 1.0, "units": "inches"}
-    head: dict[str, Any] = {
-        "width": 0.014,
-        "headwidth": 5.5,
-        "headlength": 6.5,
-        "headaxislength": 5.5,
-        "minlength": 0.5,
-    }
+    look: dict[str, Any] = {"angles": "xy", "scale_units": "xy", "scale": 1.0, "units": "inches", "minlength": 0.5}
+    head: dict[str, Any] = {"width": 0.014, "headwidth": 5.5, "headlength": 6.5, "headaxislength": 5.5}
     moves = lasts[:, 1] - lasts[:, 0]
     axes.quiver(*lasts[:, 0].T, *moves.T, color=colours, zorder=5, **look, **head)
     axes.add_collection(LineCollection(list(firsts), colors=colours[owners], lw=1.0, zorder=5), autolim=False)
@@ -323,17 +331,7 @@ def _add_colour_bar(figure: Figure, sheet: Sheet, colours: ScalarMappable, exten
     if sheet.beside:
         length = min(3.0, height - 1.2)
         box = (left + 0.08, bottom + height - 0.9 - length, 0.16, length)
-
-    bar = figure.colorbar(
-        colours,
-        cax=style.add_axes(figure, *box),
-        extend=extend,
-        orientation="vertical" if sheet.beside else "horizontal",
-        format=FuncFormatter(format_number),
-    )
-    bar.set_label("error in km")
-    bar.outline.set_visible(False)
-    bar.ax.grid(False)
+    style.add_colour_bar(figure, box, colours, extend=extend, vertical=sheet.beside).set_label("error in km")
 
 
 def add_legend(figure: Figure, sheet: Sheet, handles: list[Artist]) -> None:
@@ -341,17 +339,8 @@ def add_legend(figure: Figure, sheet: Sheet, handles: list[Artist]) -> None:
     left, bottom, _, height = sheet.side
     corner = (left / style.WIDTH_IN, (bottom + height) / sheet.height)
     columns = 1 if sheet.beside or len(handles) < 4 else 2
-
-    figure.legend(
-        handles=handles,
-        loc="upper left",
-        bbox_to_anchor=corner,
-        ncols=columns,
-        borderaxespad=0.0,
-        borderpad=0.0,
-        labelspacing=0.7,
-        handlelength=1.6,
-    )
+    spacing = {"borderaxespad": 0.0, "borderpad": 0.0, "labelspacing": 0.7, "handlelength": 1.6}
+    figure.legend(handles=handles, loc="upper left", bbox_to_anchor=corner, ncols=columns, **spacing)
 
 
 def make_dot_handle(colour: str, label: str) -> Line2D:

@@ -15,14 +15,7 @@ from matplotlib.lines import Line2D
 from geoguesser.arrays import FloatArray
 from geoguesser.collecting.planning.layers import Layer
 from geoguesser.geo.region import Region
-from geoguesser.reporting.maps import (
-    add_legend,
-    capitalise,
-    choose_dot_size_pt,
-    make_dot_handle,
-    make_sheet,
-    set_map,
-)
+from geoguesser.reporting.maps import add_legend, capitalise, choose_dot_size_pt, draw_dots, make_sheet, set_map
 from geoguesser.reporting.projections import MapProjection, make_projection
 from geoguesser.reporting.style import BLUE, ORANGE, PURPLE, add_header, picture
 from geoguesser.system.text import format_count
@@ -59,12 +52,11 @@ def draw_plan(
     with picture(path, sheet.height) as figure:
         add_header(figure, title or f"Plan for {capitalise(region.name)}", describe_plan(len(planned), report))
         axes = set_map(figure, sheet.map, projection, bounds)
-        size = choose_dot_size_pt(len(points))
-        handles = [
-            *_draw_dots(axes, planned, BLUE, size, "planned point"),
-            *_draw_dots(axes, existing, ORANGE, size, "existing place"),
-            *_draw_layer(axes, projection, layer),
-        ]
+        handles: list[Artist] = []
+        for xy, colour, name in ((planned, BLUE, "planned point"), (existing, ORANGE, "existing place")):
+            look = {"ms": choose_dot_size_pt(len(points)), "alpha": 0.9 if len(xy) < 5000 else 0.6, "zorder": 5}
+            handles += draw_dots(axes, xy, colour, name, **look)
+        handles += _draw_layer(axes, projection, layer)
         add_legend(figure, sheet, handles)
 
 
@@ -81,17 +73,10 @@ def describe_plan(count: int, report: dict[str, Any] | None) -> str:
     return ", ".join(parts)
 
 
-def _draw_dots(axes: Axes, xy: FloatArray, colour: str, size_pt: float, name: str) -> list[Artist]:
-    if not len(xy):
-        return []
-    axes.plot(*xy.T, "o", ms=size_pt, mew=0, color=colour, alpha=0.9 if len(xy) < 5000 else 0.6, zorder=5)
-    return [make_dot_handle(colour, format_count(len(xy), name))]
-
-
 def _draw_layer(axes: Axes, projection: MapProjection, layer: Layer | None) -> list[Artist]:
     if layer is None:
         return []
-    west, east, south, north = (*axes.get_xlim(), *axes.get_ylim())
+    limits = axes.axis()
     kinds = shapely.get_type_id(layer.parts)
     polygons = kinds == shapely.GeometryType.POLYGON
     is_point = kinds == shapely.GeometryType.POINT
@@ -109,6 +94,5 @@ def _draw_layer(axes: Axes, projection: MapProjection, layer: Layer | None) -> l
         axes.plot(*projection.project(points).T, ls="", marker="+", ms=4, mew=0.6, color=PURPLE, zorder=4)
 
     # A layer may extend beyond the map, which keeps its limits.
-    axes.set_xlim(west, east)
-    axes.set_ylim(south, north)
+    axes.axis(limits)
     return [Line2D([], [], **look, label=f"layer, {format_count(len(layer.parts), 'part')}")]

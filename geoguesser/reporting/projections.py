@@ -144,8 +144,8 @@ class WorldProjection(MapProjection):
 
     def bounds(self, points: FloatArray, rings: list[FloatArray]) -> FloatArray:
         """Returns limits without Antarctica, unless a point lies there; cells may be cut."""
-        south, north = points[:, 1].min() - 3.0, points[:, 1].max() + 3.0
-        south, north = max(min(south, SOUTH_LIMIT_DEG), -90.0), min(max(north, NORTH_LIMIT_DEG), 90.0)
+        south = np.clip(points[:, 1].min() - 3.0, -90.0, SOUTH_LIMIT_DEG)
+        north = np.clip(points[:, 1].max() + 3.0, NORTH_LIMIT_DEG, 90.0)
         return np.array((-180.0, south, 180.0, north))
 
     def add_scale(self, axes: Axes) -> None:

@@ -12,11 +12,15 @@ from typing import Any
 
 import matplotlib
 from matplotlib.axes import Axes
+from matplotlib.axis import Axis
 from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.cm import ScalarMappable
+from matplotlib.colorbar import Colorbar
 from matplotlib.figure import Figure
+from matplotlib.ticker import Formatter, FuncFormatter, LogLocator, NullFormatter
 
 from geoguesser.system.files import open_replacement
-from geoguesser.system.text import shorten
+from geoguesser.system.text import format_number, shorten
 
 DPI = 120
 # 1,200 pixels: the width of a README's column at double density.
@@ -86,6 +90,35 @@ def add_axes(figure: Figure, left_in: float, bottom_in: float, width_in: float, 
     return figure.add_axes(
         (left_in / figure_width, bottom_in / figure_height, width_in / figure_width, height_in / figure_height)
     )
+
+
+def add_colour_bar(
+    figure: Figure,
+    box_in: tuple[float, float, float, float],
+    colours: ScalarMappable,
+    *,
+    extend: str = "neither",
+    vertical: bool = False,
+    formatter: Formatter | None = None,
+) -> Colorbar:
+    """Adds a colour bar in a box, as for `add_axes`; the default formatter is `format_number`."""
+    bar = figure.colorbar(
+        colours,
+        cax=add_axes(figure, *box_in),
+        extend=extend,
+        orientation="vertical" if vertical else "horizontal",
+        format=formatter or FuncFormatter(format_number),
+    )
+    bar.outline.set_visible(False)
+    bar.ax.grid(False)
+    return bar
+
+
+def set_log_ticks(axis: Axis, ratio: float) -> None:
+    """Sets ticks at powers of ten; also at 2 and 5 times these if the axis spans few decades."""
+    axis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0) if ratio < 100 else (1.0,)))
+    axis.set_major_formatter(format_number)
+    axis.set_minor_formatter(NullFormatter())
 
 
 def add_header(figure: Figure, title: str, subtitle: str) -> None:

@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from geoguesser.data.sources.base import FOLDER_KEYS, source_from_config
+from geoguesser.system.secret_values import SECRET_NAME_PATTERN
 
 # Config group -> its keys that do not affect results: names, loggers, number of workers. "" is the top level.
 KEYS_WITHOUT_EFFECT = {
@@ -18,7 +19,10 @@ KEYS_WITHOUT_EFFECT = {
 
 # Keys whose values name folders or files of the user's machine.
 PRIVATE_KEYS = FOLDER_KEYS | {"boundary", "weights", "init_from", "resume", "logger", "hydra"}
-SECRET_KEY_PATTERN = re.compile(r"key|token|secret|password|credential", re.IGNORECASE)
+
+# Replaces a secret value.
+SECRET = "(secret)"
+OVERRIDE_PATTERN = re.compile(r"[+~]*[\w./@]+=")
 
 # An absolute path, a path from a home folder, or a file URL. Inside a longer text a path follows a space, a quote,
 # an opening bracket or a separator. A slash before a space
@@ -33,7 +37,7 @@ def has_path(text: str) -> bool:
 
 def is_private(key: str) -> bool:
     """Returns whether a dotted key names a folder, a file or a secret of the user."""
-    return not PRIVATE_KEYS.isdisjoint(key.split(".")) or SECRET_KEY_PATTERN.search(key) is not None
+    return not PRIVATE_KEYS.isdisjoint(key.split(".")) or SECRET_NAME_PATTERN.search(key) is not None
 
 
 def redact_config(config: Any) -> Any:
@@ -65,18 +69,18 @@ def flatten_config(config: Mapping[str, Any], skip: Callable[[str], bool], prefi
     return flat
 
 
-def remove_secrets(config: dict[str, Any]) -> dict[str, Any]:
-    """Returns a config for config.yaml, in which `(secret)` replaces the values of keys like `token` or `api_key`.
+def remove_secrets(value: Any) -> Any:
+    """Returns plain values for config.yaml, in which `(secret)` replaces the values of keys like `token`.
 
-    Paths stay, because a run is resumed from them.
+    The same holds for overrides such as `+logger.api_key=VALUE`. Paths stay, because a run is resumed from them.
     """
-
-    def visit(node: Any) -> Any:
-        if not isinstance(node, dict):
-            return node
+    if isinstance(value, Mapping):
         return {
-            key: "(secret)" if SECRET_KEY_PATTERN.search(str(key)) else visit(value) for key, value in node.items()
+            key: SECRET if SECRET_NAME_PATTERN.search(str(key)) else remove_secrets(item)
+            for key, item in value.items()
         }
-
-    cleaned: dict[str, Any] = visit(config)
-    return cleaned
+    if isinstance(value, list | tuple):
+        return [remove_secrets(item) for item in value]
+    if isinstance(value, str) and (override := OVERRIDE_PATTERN.match(value)):
+        return f"{override[0]}{SECRET}" if SECRET_NAME_PATTERN.search(override[0]) else value
+    return value

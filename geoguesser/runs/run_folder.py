@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -12,6 +11,7 @@ from typing import Any
 import pandas as pd
 
 from geoguesser.errors import DataError, GeoguesserError, MissingFileError, first_line
+from geoguesser.system.received_files import read_json
 
 STATUS, CONFIG = "status.json", "config.yaml"
 RESULT_PARTS = ("test", "val", "times", "data")
@@ -177,7 +177,7 @@ def _read_state(folder: Path) -> tuple[str, str] | None:
     if not file.is_file():
         return "unreadable", f"it has no {STATUS}"
 
-    status = json.loads(file.read_text(encoding="utf-8"))
+    status = read_json(file)
     if not isinstance(status, dict) or "state" not in status:
         return "unreadable", f"its {STATUS} has no state"
     state = str(status["state"])
@@ -185,7 +185,7 @@ def _read_state(folder: Path) -> tuple[str, str] | None:
 
 
 def _read_run(name: str, folder: Path, read_config: ReadConfig) -> Run:
-    result = json.loads((folder / "result.json").read_text(encoding="utf-8"))
+    result = read_json(folder / "result.json")
     if not isinstance(result, dict) or result.get("format") != 1:
         raise DataError.at(f"{name}/result.json", "must be of format 1", found=dict(result).get("format"))
     for part in RESULT_PARTS:

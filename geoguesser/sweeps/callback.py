@@ -15,8 +15,9 @@ from typing import Any
 from hydra.experimental.callback import Callback
 from omegaconf import DictConfig, OmegaConf, read_write
 
-from geoguesser.errors import ConfigError, first_line
+from geoguesser.errors import ConfigError, GeoguesserError, first_line
 from geoguesser.sweeps.folder import COMMAND_VARIABLE, SweepFolder, get_group
+from geoguesser.system.files import refuse_links
 
 log = logging.getLogger(__name__)
 
@@ -25,7 +26,14 @@ _started: list[tuple[SweepFolder, str]] = []
 
 
 class SweepStart(Callback):
-    """Callback of Hydra at the start of a multirun."""
+    """Callback of Hydra at the start of a run or multirun, before Hydra itself writes to the folder."""
+
+    def on_run_start(self, config: DictConfig, **kwargs: Any) -> None:
+        """Refuses a run folder with links, which a resume would write through."""
+        try:
+            refuse_links(Path(str(config.hydra.run.dir)).absolute())
+        except GeoguesserError as error:
+            sys.exit(f"error: {error}")
 
     def on_multirun_start(self, config: DictConfig, **kwargs: Any) -> None:
         """Starts the command in the sweep's folder, and continues the study of an earlier search."""
@@ -33,10 +41,11 @@ class SweepStart(Callback):
             name = check_sweep_name(config.sweep.name)
             folder = Path(str(config.hydra.sweep.dir)).absolute()
             folder.mkdir(parents=True, exist_ok=True)
+            refuse_links(folder)
             _started[:] = [(SweepFolder.begin(folder), name)]
             if config.hydra.sweeper.get("storage"):
                 resume_optuna_study(config.hydra.sweeper)
-        except (ConfigError, OSError) as error:
+        except (GeoguesserError, OSError) as error:
             # Hydra turns exceptions of a callback into warnings, so that only an exit ends the command.
             sys.exit(f"error: {error}")
 

@@ -10,7 +10,6 @@ points import this module, so it imports nothing heavy.
 
 from __future__ import annotations
 
-import json
 import os
 import shutil
 import time
@@ -20,8 +19,10 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from geoguesser.runs.config_keys import remove_secrets
 from geoguesser.system.files import write_json
 from geoguesser.system.locks import FileLock
+from geoguesser.system.received_files import read_json
 
 # Environment variable: id of the command that a job belongs to, in all of its processes.
 COMMAND_VARIABLE = "GEOGUESSER_SWEEP_COMMAND"
@@ -53,32 +54,28 @@ class SweepFolder:
         return self.path / ".commands" / self.command
 
     def record(self, job: str, outcome: str, *, number: int, overrides: list[str], **more: Any) -> None:
-        """Records the outcome of a job in this command.
+        """Records the outcome of a job in this command, with further plain values.
 
-        Args:
-            job: Name of the job's folder.
-            outcome: running, done, kept (done before this command), failed, interrupted or duplicate.
-            number: Number of the job in the command.
-            overrides: Overrides of the job.
-            more: Further plain values.
+        `job` is the name of its folder. Outcomes are running, done, kept (done before this command), failed,
+        interrupted and duplicate.
         """
         self._outcome_folder.mkdir(parents=True, exist_ok=True)
         name = f"{job}.{number}" if outcome == "duplicate" else job
-        record = {"job": job, "outcome": outcome, "number": number, "overrides": overrides, **more}
+        record = {"job": job, "outcome": outcome, "number": number, "overrides": remove_secrets(overrides), **more}
         write_json(self._outcome_folder / f"{name}.json", record, indent=1)
 
     def find_outcome(self, job: str) -> dict[str, Any] | None:
         """Returns the record of a job in this command, or None."""
         try:
-            return _read_json(self._outcome_folder / f"{job}.json")
+            return read_json(self._outcome_folder / f"{job}.json")
         except FileNotFoundError:
             return None
 
     def outcomes(self) -> list[dict[str, Any]]:
         """Returns all records of this command by job number; a job whose process died is interrupted."""
-        records = [_read_json(path) for path in self._outcome_folder.glob("*.json")]
+        records = [read_json(path) for path in self._outcome_folder.glob("*.json")]
         for record in records:
-            if record["outcome"] == "running" and not is_running(self.path / record["job"]):
+            if record["outcome"] == "running" and not is_running(self.path / Path(record["job"]).name):
                 record["outcome"] = "interrupted"
         return sorted(records, key=lambda record: record["number"])
 
@@ -114,7 +111,7 @@ def is_running(folder: Path) -> bool:
 def read_state(folder: Path) -> str:
     """Returns the state of a run folder: done, failed, interrupted, running, or none if there is no run."""
     try:
-        return str(_read_json(folder / "status.json")["state"])
+        return str(read_json(folder / "status.json")["state"])
     except FileNotFoundError:
         return "none"
     except (ValueError, KeyError, TypeError):
@@ -131,7 +128,3 @@ def clear_folder(folder: Path) -> None:
             shutil.rmtree(path)
         else:
             path.unlink()
-
-
-def _read_json(path: Path) -> dict[str, Any]:
-    return dict(json.loads(path.read_text(encoding="utf-8")))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import logging
 import math
 import os
@@ -22,7 +21,9 @@ from geoguesser.commands.train import run_training
 from geoguesser.errors import CheckpointError, ConfigError, GeoguesserError, check_bool, check_mapping, first_line
 from geoguesser.sweeps.folder import SweepFolder, clear_folder, get_group, hold_folder, read_state
 from geoguesser.system.cpu import CORES_VARIABLE, count_system_cores
+from geoguesser.system.files import write_text
 from geoguesser.system.memo import Memo
+from geoguesser.system.received_files import read_json
 
 log = logging.getLogger(__name__)
 
@@ -35,8 +36,7 @@ RESUMABLE_STATES = ("interrupted", "running")
 def run_train(cfg: DictConfig) -> float | None:
     """Runs `python -m geoguesser.train`: one run, or with --multirun one job of a sweep.
 
-    Returns:
-        The mean validation error in km, for a sweeper that searches the lowest; None if there is none.
+    Returns the mean validation error in km, for a sweeper that searches the lowest; None if there is none.
     """
     hydra = HydraConfig.get()
     folder = Path(hydra.runtime.output_dir)
@@ -47,8 +47,7 @@ def run_train(cfg: DictConfig) -> float | None:
         run_training(cfg, folder, overrides=overrides, choices=choices)
         return read_validation_error(folder)
 
-    processes = count_processes(hydra.launcher)
-    number = int(hydra.job.num)
+    processes, number = count_processes(hydra.launcher), int(hydra.job.num)
     return run_job(cfg, folder, number=number, overrides=overrides, processes=processes, choices=choices)
 
 
@@ -64,21 +63,11 @@ def count_processes(launcher: Mapping[str, Any]) -> int:
 def run_job(
     cfg: DictConfig, folder: Path, *, number: int, overrides: list[str], processes: int = 1, **facts: Any
 ) -> float | None:
-    """Runs a job, unless it is done.
+    """Runs a job in its existing folder, unless it is done, and returns the same as `run_train`.
 
     A job is skipped if it equals another job of the same command, or if it is done and `sweep.resume` is true. One
-    that was stopped continues from its last checkpoint; one that failed begins again.
-
-    Args:
-        cfg: Composed config.
-        folder: Folder of the job in that of the sweep, which exists.
-        number: Number of the job in the command.
-        overrides: Overrides of the job.
-        processes: Number of jobs that run in parallel on this machine and share its cores.
-        facts: Further arguments of `commands.train.run_training`.
-
-    Returns:
-        As `run_train`.
+    that was stopped continues from its last checkpoint; one that failed begins again. `processes` jobs run in
+    parallel on this machine and share its cores; `facts` are further arguments of `commands.train.run_training`.
     """
     sweep = SweepFolder(folder.parent)
     record: dict[str, Any] = {"number": number, "overrides": overrides}
@@ -107,7 +96,7 @@ def run_job(
         except Exception as error:
             outcome, message = "failed", f"{type(error).__name__}: {first_line(error)}"
             lines = "".join(traceback.format_exception(error))
-            (folder / "error.log").write_text(lines, encoding="utf-8")
+            write_text(folder / "error.log", lines)
             kind = "" if isinstance(error, GeoguesserError) else f"{type(error).__name__}: "
             log.error("error: %s%s (%s)", kind, error, folder / "error.log")
         finally:
@@ -144,7 +133,7 @@ def _train_or_resume(cfg: DictConfig, folder: Path, *, overrides: list[str], **f
 def read_validation_error(folder: Path) -> float | None:
     """Returns the mean validation error in km of a finished run, or None."""
     try:
-        value = json.loads((folder / "result.json").read_text(encoding="utf-8"))["val"]["error_km_mean"]
+        value = read_json(folder / "result.json")["val"]["error_km_mean"]
     except (FileNotFoundError, KeyError):
         return None
     return float(value) if math.isfinite(value) else None
@@ -154,14 +143,13 @@ def read_validation_error(folder: Path) -> float | None:
 def quiet_console() -> Iterator[None]:
     """Shows only warnings on the terminal; the lines of a job go to its own log."""
     streams = (sys.stdout, sys.stderr)
-    handlers = [handler for handler in logging.root.handlers if getattr(handler, "stream", None) in streams]
-    levels = [handler.level for handler in handlers]
-    for handler in handlers:
+    levels = {item: item.level for item in logging.root.handlers if getattr(item, "stream", None) in streams}
+    for handler in levels:
         handler.setLevel(logging.WARNING)
     try:
         yield
     finally:
-        for handler, level in zip(handlers, levels, strict=True):
+        for handler, level in levels.items():
             handler.setLevel(level)
 
 

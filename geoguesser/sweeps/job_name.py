@@ -14,20 +14,18 @@ import json
 from pathlib import Path
 from typing import Any
 
-import yaml
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from geoguesser.commands.configs import resolve_run_config
-from geoguesser.errors import ConfigError
+from geoguesser.errors import ConfigError, DataError
 from geoguesser.runs.config_history import normalise_config
 from geoguesser.runs.config_keys import KEYS_WITHOUT_EFFECT
 from geoguesser.sweeps.folder import read_state
+from geoguesser.system.received_files import read_yaml
 
 # Hexadecimal digits: two of 10,000 different jobs collide in one of 20,000 sweeps.
 NAME_LENGTH = 10
-# The loader of libyaml, which is not installed everywhere, is several times faster.
-YAML_LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 
 # Recorded config -> its modification time and size, and the name of the job that it describes. Jobs of one process
 # share it, so that a sweep of 1,000 jobs reads each file once.
@@ -78,9 +76,9 @@ def _recorded_name(file: Path) -> str | None:
         stat = file.stat()
         version = (stat.st_mtime_ns, stat.st_size)
         if file not in _recorded or _recorded[file][0] != version:
-            config = yaml.load(file.read_bytes(), Loader=YAML_LOADER)
+            config = read_yaml(file)
             _recorded[file] = version, make_job_name(config) if isinstance(config, dict) else None
-    except (OSError, yaml.YAMLError, UnicodeDecodeError):
+    except (OSError, DataError):
         # Unreadable, or removed meanwhile.
         return None
     return _recorded[file][1]

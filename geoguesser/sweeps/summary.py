@@ -2,21 +2,23 @@
 
 from __future__ import annotations
 
-import json
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
-from omegaconf import OmegaConf
 from rich.console import Console
 from rich.table import Table
 
 from geoguesser.commands.configs import HEAD_GROUPS
+from geoguesser.errors import DataError
 from geoguesser.reporting.run.sweep_plot import draw_sweep, shorten_label
+from geoguesser.reporting.terminal import TextConsole
 from geoguesser.runs.config_history import update_override
 from geoguesser.sweeps.folder import SweepFolder, is_running, read_state
 from geoguesser.system.files import write_csv
+from geoguesser.system.received_files import read_json, read_yaml
 
 # Column -> path of the value in result.json.
 RESULT_COLUMNS = {
@@ -54,19 +56,17 @@ class Summary:
         """Reads the folders of all jobs, of this command and earlier ones."""
         jobs = [_read_job(folder) for folder in sweep.jobs()]
         keys = dict.fromkeys(key for job in jobs for key in job["overrides"])
-        varied = [
-            key
-            for key in keys
-            if len({job["overrides"].get(key, "") for job in jobs if _is_used(key, job["used"])}) > 1
-        ]
+        varied = []
+        for key in keys:
+            values = {job["overrides"].get(key, "") for job in jobs if _is_used(key, job["used"])}
+            if len(values) > 1:
+                varied.append(key)
 
         rows = [
             {
-                "job": job["job"],
-                "state": job["state"],
+                **job,
                 **{key: job["overrides"].get(key, "") for key in varied},
                 **{name: _get_number(job["result"], path) for name, path in RESULT_COLUMNS.items()},
-                "error": job["error"],
             }
             for job in jobs
         ]
@@ -83,16 +83,12 @@ class Summary:
 
     def write(self) -> None:
         """Writes summary.csv, and summary.png if a job has a result."""
-        write_csv(self.sweep.path / "summary.csv", self.table)
+        write_csv(self.sweep.path / "summary.csv", self.table, for_people=True)
         finished = self.table[self.table["val_error_km_mean"].notna()]
         if len(finished):
-            draw_sweep(
-                self.sweep.path / "summary.png",
-                table=finished,
-                varied=self.varied,
-                left_out=len(self.table) - len(finished),
-                title=f"Sweep {self.sweep.path.name}",
-            )
+            path, title = self.sweep.path / "summary.png", f"Sweep {self.sweep.path.name}"
+            left_out = len(self.table) - len(finished)
+            draw_sweep(path, table=finished, varied=self.varied, left_out=left_out, title=title)
 
     def show(self) -> None:
         """Prints the table, then duplicates and, to stderr, the jobs that failed."""
@@ -128,7 +124,7 @@ class Summary:
 def _make_console(*, stderr: bool) -> Console:
     """Makes a console that breaks no lines; files and pipes get lines as wide as the table."""
     width = None if Console(stderr=stderr).is_terminal else 160
-    return Console(stderr=stderr, soft_wrap=True, highlight=False, width=width)
+    return TextConsole(stderr=stderr, width=width)
 
 
 def _get_key(override: str) -> str:
@@ -136,30 +132,38 @@ def _get_key(override: str) -> str:
 
 
 def _read_job(folder: Path) -> dict[str, Any]:
-    """Reads state, overrides, used groups, result and error message of a job from its folder."""
+    """Reads state, overrides, used groups, result and error message of a job from its folder.
+
+    Files that are absent or cannot be read count as empty.
+    """
     state = read_state(folder)
     if state == "running" and not is_running(folder):
         state = "interrupted"
 
-    config = OmegaConf.load(folder / "config.yaml") if (folder / "config.yaml").is_file() else None
-    used = None if config is None else {update_override(str(key)) for key in config}
-    overrides_file = folder / ".hydra" / "overrides.yaml"
-    words: Any = OmegaConf.load(overrides_file) if overrides_file.is_file() else []
+    config = _read(read_yaml, folder / "config.yaml", dict)
+    used = {update_override(str(key)) for key in config} or None
+    words = _read(read_yaml, folder / ".hydra" / "overrides.yaml", list)
     pairs = (update_override(str(word)).partition("=") for word in words)
-    overrides = {_get_key(key): value for key, _, value in pairs}
+    overrides = {_get_key(key): value for key, _, value in pairs if not _get_key(key).startswith("sweep")}
 
-    result = json.loads((folder / "result.json").read_text(encoding="utf-8")) if state == "done" else {}
-    status = json.loads((folder / "status.json").read_text(encoding="utf-8")) if state == "failed" else {}
+    status = _read(read_json, folder / "status.json", dict) if state == "failed" else {}
     return {
         "job": folder.name,
         "state": state,
-        "overrides": {
-            key: value for key, value in overrides.items() if _is_used(key, used) and not key.startswith("sweep")
-        },
+        "overrides": {key: value for key, value in overrides.items() if _is_used(key, used)},
         "used": used,
-        "result": result,
+        "result": _read(read_json, folder / "result.json", dict) if state == "done" else {},
         "error": " ".join(str(status.get("error", "")).split()),
     }
+
+
+def _read(read: Callable[[Path], Any], file: Path, kind: type[Any]) -> Any:
+    """Returns the content of a file, or an empty `kind` if the file is absent, damaged or of another kind."""
+    try:
+        content = read(file)
+    except (OSError, DataError):
+        return kind()
+    return content if isinstance(content, kind) else kind()
 
 
 def _is_used(key: str, used: set[str] | None) -> bool:
@@ -178,11 +182,9 @@ def _get_number(result: dict[str, Any], path: tuple[str, ...]) -> float | None:
 
 def _make_terminal_table(table: pd.DataFrame, varied: list[str]) -> Table:
     terminal_table = Table(title="Jobs by validation error", title_justify="left")
-    for key in varied:
-        terminal_table.add_column(key, no_wrap=True)
-    for column in ("validation km", "test km", "median", "seconds"):
-        terminal_table.add_column(column, justify="right", no_wrap=True)
-    terminal_table.add_column("job", no_wrap=True)
+    numbers = ("validation km", "test km", "median", "seconds")
+    for column in (*varied, *numbers, "job"):
+        terminal_table.add_column(column, justify="right" if column in numbers else "left", no_wrap=True)
 
     for row in table.head(MAX_ROWS).to_dict("records"):
         errors_km = (row[name] for name in ("val_error_km_mean", "test_error_km_mean", "test_error_km_median"))
@@ -198,7 +200,5 @@ def _format_counts(outcomes: list[dict[str, Any]]) -> str:
     words = {"kept": "done before", "duplicate": "duplicates"}
     names = [record["outcome"] for record in outcomes]
     order = ("done", "kept", "duplicate", "failed", "interrupted", "running")
-    return (
-        ", ".join(f"{names.count(name)} {words.get(name, name)}" for name in order if name in names)
-        or "no job began"
-    )
+    counts = [f"{names.count(name)} {words.get(name, name)}" for name in order if name in names]
+    return ", ".join(counts) or "no job began"

@@ -17,10 +17,15 @@ from contextlib import AbstractContextManager, contextmanager, suppress
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any, Literal, overload
 
+from geoguesser.errors import StoreError
+from geoguesser.system.secret_values import redact
+
 if TYPE_CHECKING:
     import pandas as pd
 
 TEMPORARY_NAME_PATTERN = re.compile(r"\.(?P<target>.+)\.[0-9a-f]{16}\.part")
+
+FORMULA_STARTS = ("=", "+", "-", "@", "\t", "\r", "\n")
 
 # Windows lacks O_NOFOLLOW and would translate line ends without O_BINARY; other systems lack O_BINARY.
 _CREATE_FLAGS = os.O_RDWR | os.O_CREAT | os.O_EXCL | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_BINARY", 0)
@@ -140,9 +145,9 @@ def write_bytes(path: Path, data: bytes, *, durable: bool = False, exclusive: bo
 
 
 def write_text(path: Path, text: str) -> None:
-    """Writes UTF-8 text atomically."""
+    """Writes UTF-8 text atomically, without the secrets of the environment (`secret_values.redact`)."""
     with open_replacement(path, "w") as stream:
-        stream.write(text)
+        stream.write(redact(text))
 
 
 def write_json(path: Path, value: Any, *, indent: int = 2) -> None:
@@ -150,16 +155,49 @@ def write_json(path: Path, value: Any, *, indent: int = 2) -> None:
     write_text(path, json.dumps(value, indent=indent, allow_nan=False) + "\n")
 
 
-def write_csv(path: Path, table: pd.DataFrame) -> None:
-    """Writes a table as CSV atomically, without its index; numbers have 7 decimals (about 1 cm of latitude)."""
-    with open_replacement(path, "w") as stream:
-        table.to_csv(stream, index=False, float_format="%.7f")
+def write_csv(path: Path, table: pd.DataFrame, *, for_people: bool = False) -> None:
+    """Writes a table as CSV atomically, without its index; numbers have 7 decimals (about 1 cm of latitude).
+
+    In a table `for_people`, which spreadsheets open, a quote precedes texts that a spreadsheet would run as a
+    formula: those that start with =, +, -, @, a tab or a line break (OWASP, "CSV Injection"). Numbers stay.
+    """
+    if for_people:
+        texts = table.select_dtypes(include=["object", "string"])
+        table = table.assign(**{str(name): texts[name].map(_quote_formula) for name in texts})
+    write_text(path, table.to_csv(index=False, float_format="%.7f", lineterminator="\n"))
+
+
+def _quote_formula(value: Any) -> Any:
+    if not isinstance(value, str) or not value.startswith(FORMULA_STARTS):
+        return value
+    try:
+        float(value)
+    except ValueError:
+        return f"'{value}"
+    return value
 
 
 def flush_to_disk(stream: IO[Any]) -> None:
     """Flushes an open file to the disk, so that its contents survive a power failure."""
     stream.flush()
     os.fsync(stream.fileno())
+
+
+def refuse_links(folder: Path) -> None:
+    """Checks a folder of earlier results before it is written to again.
+
+    A link in it would let this process overwrite or remove files elsewhere. W&B makes links below `wandb/`, where
+    each run writes to a new folder.
+
+    Raises:
+        StoreError: A file or folder in it, at any depth except below `wandb/`, is a symbolic link.
+    """
+    for parent, folders, files in os.walk(folder):
+        for path in (Path(parent, name) for name in (*folders, *files)):
+            if path.is_symlink():
+                remedy = "Replace it by the file or folder that it names."
+                raise StoreError.at(str(path), "must not be a symbolic link", remedy=remedy)
+        folders[:] = (name for name in folders if name != "wandb")
 
 
 def remove_temporaries(path: Path) -> None:

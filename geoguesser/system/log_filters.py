@@ -5,9 +5,14 @@ from __future__ import annotations
 import logging
 import warnings
 
+from geoguesser.system.secret_values import redact_record
+
 
 def filter_logs() -> None:
     """Sets the filters for this process."""
+    for handler in logging.getLogger().handlers:
+        handler.addFilter(redact_record)
+
     # Device and tip lines of Lightning: the run's own lines say what matters.
     logging.getLogger("pytorch_lightning.utilities.rank_zero").setLevel(logging.WARNING)
     logging.getLogger("pytorch_lightning.accelerators").setLevel(logging.WARNING)

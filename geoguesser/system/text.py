@@ -17,6 +17,18 @@ def replace_unprintable(text: str) -> str:
     return "".join(sign if sign.isprintable() else "\N{REPLACEMENT CHARACTER}" for sign in text)
 
 
+def escape_unprintable(text: str) -> str:
+    r"""Returns text for a terminal, in which characters that would control it are escaped: `\x1b`.
+
+    Line breaks and tabs stay.
+    """
+    if text.isprintable():
+        return text
+    return "".join(
+        sign if sign.isprintable() or sign in "\n\t" else sign.encode("unicode_escape").decode() for sign in text
+    )
+
+
 def join_words(words: Sequence[str]) -> str:
     """Returns `a`, `a and b` or `a, b and c`; an empty text without words."""
     return " and ".join(filter(None, (", ".join(words[:-1]), *words[-1:])))

@@ -36,17 +36,15 @@ class NamedCheckpoint(ModelCheckpoint):
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         folder = str(self.dirpath)
-        state = _map_paths(state_dict, lambda path: str(Path(folder) / path) if path else path, folder)
+        # A checkpoint may come from somebody else: Lightning must remove no files of other folders.
+        state = _map_paths(state_dict, lambda path: str(Path(folder) / Path(path).name) if path else path, folder)
         super().load_state_dict(state)
 
 
 class BestCheckpoint(NamedCheckpoint):
-    """Keeps the checkpoints with the lowest mean validation error; `best.ckpt` is the one with the lowest.
+    """Keeps the `save_top_k` checkpoints with the lowest mean validation error; `best.ckpt` is the best one.
 
-    Args:
-        dirpath: Checkpoints folder of the run.
-        save_top_k: Number of checkpoints to keep. If more than one, they are named by epoch and step, and
-            `best.ckpt` is a hard link to the best one.
+    With more than one, they are named by epoch and step, and `best.ckpt` is a hard link.
     """
 
     def __init__(self, *, dirpath: str, save_top_k: int = 1) -> None:
@@ -123,12 +121,7 @@ class LastCheckpoint(NamedCheckpoint):
     def __init__(self, *, dirpath: str) -> None:
         self._written_at = -math.inf
         super().__init__(
-            dirpath=dirpath,
-            filename="last",
-            monitor=None,
-            save_top_k=1,
-            save_on_train_epoch_end=True,
-            enable_version_counter=False,
+            dirpath=dirpath, filename="last", save_on_train_epoch_end=True, enable_version_counter=False
         )
 
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
@@ -197,7 +190,6 @@ class MetricsCsv(Callback):
             return
         rows = [*self.rows, *self.pending]
         columns = list(dict.fromkeys(key for row in rows for key in row))
-
         with open_replacement(self.path, "w") as stream:
             writer = csv.DictWriter(stream, columns, restval="")
             writer.writeheader()

@@ -1,8 +1,7 @@
 """Features of a frozen backbone, computed once: without augmentation they are the same in each epoch and each run.
 
 Features are in memory-mapped files of the disk cache (system/disk_cache.py), under a key that depends on
-everything that features depend on. If the cache cannot be used, each run computes its
-features itself.
+everything that features depend on. If the cache cannot be used, each run computes its features.
 """
 
 from __future__ import annotations
@@ -18,7 +17,6 @@ from pathlib import Path
 from typing import Any, cast
 
 import numpy as np
-import numpy.typing as npt
 import timm
 import torch
 import xxhash
@@ -26,6 +24,7 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader
 from tqdm import tqdm
 
+from geoguesser.arrays import ByteArray
 from geoguesser.data.batches import Batch
 from geoguesser.data.datamodule import PlacesData
 from geoguesser.errors import check_bool, check_int, check_number
@@ -74,13 +73,9 @@ class FeatureCache:
     ) -> dict[str, Any]:
         """Replaces the views that `data` loads by their features, from the cache or computed now.
 
-        Args:
-            network: Network with the frozen backbone. After the call it is on the CPU and in evaluation mode.
-            data: Places; their views are read only if they must be embedded.
-            fingerprint: Fingerprint of `data`.
-            device: Device of the backbone.
-            folder: Run folder, for features that are not cached.
-            memo: Cache shared by the runs of this process, so that features are mapped and checked once.
+        Views are read only if they must be embedded. After the call the network is on the CPU and in evaluation
+        mode. `folder` is the run folder, for features that are not cached. `memo` is shared by the runs of this
+        process, so that features are mapped and checked once.
 
         Returns:
             For result.json: whether features were `cached`, and their `key` in the cache.
@@ -101,10 +96,8 @@ class FeatureCache:
                     memo.put("features", key, features)
             if cached:
                 work = "embedded" if data.decoded else "decoded or embedded"
-                views = 4 * len(data.table)
-                log.info(
-                    "features of %d views were read from the cache %s: no view was %s", views, entry.file, work
-                )
+                message = "features of %d views were read from the cache %s: no view was %s"
+                log.info(message, 4 * len(data.table), entry.file, work)
 
         if features is None:
             features = embed_all(network, loader, device, folder)
@@ -141,8 +134,7 @@ def load_cached_features(
 ) -> tuple[Tensor, bool] | None:
     """Loads features from an entry of the cache, or computes and caches them.
 
-    The arguments are those of `embed_all`. If several processes need the same features, one computes them and the
-    others wait.
+    If several processes need the same features, one computes them and the others wait.
 
     Returns:
         (N, 4, D) float32 features, mapped from a file that other processes may share, and whether they were
@@ -195,16 +187,10 @@ def load_cached_features(
 
 
 def embed_all(network: GeoNetwork, loader: DataLoader[Any], device: torch.device, folder: Path) -> Tensor:
-    """Runs the frozen backbone over every place, for this run only.
+    """Runs the frozen backbone over every place, for this run only; returns (N, 4, D) float32 features by row.
 
-    Args:
-        network: Network, left on the CPU in evaluation mode.
-        loader: Batches of all rows of the table, in order, with pixels.
-        device: Device of the backbone.
-        folder: Folder for large features, in an unnamed temporary file that disappears with the process.
-
-    Returns:
-        (N, 4, D) float32 features by row, on the CPU.
+    The loader gives batches of all rows of the table, in order, with pixels. The network is left on the CPU in
+    evaluation mode. Large features are in an unnamed temporary file in the folder.
     """
     features = _allocate(_get_shape(network, loader), folder)
     _log_speed(len(features), _embed(features, network, loader, device), "")
@@ -216,8 +202,7 @@ def _get_shape(network: GeoNetwork, loader: DataLoader[Any]) -> tuple[int, int, 
 
 
 def _read_entry(entry: Entry, shape: tuple[int, int, int]) -> Tensor | None:
-    read = entry.read()
-    if read is None:
+    if (read := entry.read()) is None:
         return None
     if read[0].nbytes != 4 * math.prod(shape):
         entry.warn(ValueError("its size does not match the table of places"))
@@ -225,7 +210,7 @@ def _read_entry(entry: Entry, shape: tuple[int, int, int]) -> Tensor | None:
     return _to_tensor(read[0], shape)
 
 
-def _to_tensor(payload: npt.NDArray[np.uint8], shape: tuple[int, int, int]) -> Tensor:
+def _to_tensor(payload: ByteArray, shape: tuple[int, int, int]) -> Tensor:
     return torch.from_numpy(np.asarray(payload).view(np.float32).reshape(shape))
 
 

@@ -126,11 +126,11 @@ class Finetuning:
 
         # A stage's rate belongs to the topmost block that it unlocks, that of the optimizer to the last block.
         top = len(blocks) - 1 if group.lr is None else numbers[-1]
-        split = []
-        for number in numbers:
-            name, factor = f"{group.name}.{number}", self.layer_decay ** (top - number)
-            split.append(replace(group, name=name, names=parts[number], factor=factor))
-        return split
+        factors = {number: self.layer_decay ** (top - number) for number in numbers}
+        return [
+            replace(group, name=f"{group.name}.{number}", names=parts[number], factor=factor)
+            for number, factor in factors.items()
+        ]
 
     def apply(self, network: GeoNetwork, groups: list[ParameterGroup], epoch: int) -> None:
         """Locks and unlocks parameters for an epoch, and updates the modes of BatchNorm layers."""
@@ -148,8 +148,7 @@ class Finetuning:
 def find_unlocked_names(network: GeoNetwork, start: str, key: str) -> list[str]:
     """Returns the names of the backbone's parameters that are trained if everything from `start` on is unlocked.
 
-    Raises:
-        ConfigError: `start` is not a part of the backbone; the message names the config key.
+    Raises `ConfigError` for the config key if `start` is not a part of the backbone.
     """
     if start == "head":
         return []

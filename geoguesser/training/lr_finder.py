@@ -43,11 +43,7 @@ class RateSearch:
 def find_rate(
     module: GeoLightningModule, batches: Iterable[Batch | FeatureBatch], device: torch.device
 ) -> RateSearch:
-    """Searches the base learning rate of the head, with training batches that are repeated if necessary.
-
-    Raises:
-        GeoguesserError: The loss never falls.
-    """
+    """Searches the base learning rate of the head, with training batches that are repeated if necessary."""
     with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
         rates, losses = _raise_rate(module, batches, device)
     return RateSearch(rates, losses, find_steepest(rates, losses))

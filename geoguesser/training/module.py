@@ -33,7 +33,7 @@ VIEW_DROPOUT_SEED = 0x9E3779B9
 
 
 class GeoLightningModule(pl.LightningModule):
-    """Module that trains, validates and tests a GeoNetwork, from images or from cached features.
+    """Module for a GeoNetwork that is trained from images or from cached features.
 
     The hooks are in the order in which Lightning calls them. Hooks that only make training of a small head faster
     are at the end of the class; without them the results are the same.
@@ -70,7 +70,7 @@ class GeoLightningModule(pl.LightningModule):
         self.diagonal_km, self.record, self.compile_network = diagonal_km, record, compile_network
         self.results_file, self.seed = results_file, seed
         self.groups = finetuning.make_groups(network)
-        self.base_rates = [optimizer.base_rate(group) for group in self.groups]
+        self.base_rates = self._get_configured_rates()
 
         # Called at the start of training, when a checkpoint to resume has been accepted.
         self.on_started: Callable[[], None] | None = None
@@ -191,8 +191,8 @@ class GeoLightningModule(pl.LightningModule):
         """Logs the errors of all test places and writes the results by place to `results_file`."""
         results = self._log_errors("test")
         if self.results_file is not None and self.trainer.is_global_zero:
-            saved = {"index": results.index, "predicted_deg": results.predicted_deg, "hits": results.hits}
-            torch.save({key: value.cpu() for key, value in saved.items()}, self.results_file)
+            saved = {name: getattr(results, name).cpu() for name in ("index", "predicted_deg", "hits")}
+            torch.save(saved, self.results_file)
 
     # Checkpoints
 
@@ -200,7 +200,7 @@ class GeoLightningModule(pl.LightningModule):
         checkpoint["geoguesser"] = self.record
         checkpoint["geoguesser_training"] = {
             "schedule": self.schedule.state_dict(),
-            "base_rates": [float(rate) for rate in self.base_rates],
+            "base_rates": self.base_rates,
             "asked_rates": self._get_configured_rates(),
             "groups": {group.name: list(group.names) for group in self.groups},
         }
@@ -208,8 +208,7 @@ class GeoLightningModule(pl.LightningModule):
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Restores the schedule and the base rates, which a learning rate search may have chosen.
 
-        Raises:
-            CheckpointError: The checkpoint has other parameter groups or other configured rates.
+        Raises CheckpointError if the checkpoint has other parameter groups or other configured rates.
         """
         state = checkpoint.get("geoguesser_training")
         if state is None or state["groups"] != {group.name: list(group.names) for group in self.groups}:
@@ -279,10 +278,7 @@ class GeoLightningModule(pl.LightningModule):
         self._loss_sums[stage], self._place_counts[stage] = torch.zeros((), device=self.device), 0
 
     def _log_loss(self, stage: str) -> None:
-        """Logs the mean loss over the places of the epoch.
-
-        Lightning's own sums, by `self.log` in each step, take longer than a step of a small head.
-        """
+        # Lightning's own sums, by `self.log` in each step, take longer than a step of a small head.
         totals = torch.tensor([float(self._loss_sums[stage]), self._place_counts[stage]], dtype=torch.float64)
         if self.trainer.world_size > 1:
             totals = self.trainer.strategy.reduce(totals.to(self.device), reduce_op="sum").cpu()
@@ -307,11 +303,8 @@ class GeoLightningModule(pl.LightningModule):
         return results
 
     def _log_values(self, values: dict[str, float], *, on_step: bool = False) -> None:
-        """Logs values of a step or of an epoch.
-
-        Without a logger, callbacks get the values directly: `log_dict` takes longer than the validation of a small
-        head.
-        """
+        # Without a logger, callbacks get the values directly: `log_dict` takes longer than the validation of a
+        # small head.
         trainer = self.trainer
         if trainer.loggers or trainer.state.fn != TrainerFn.FITTING:
             self.log_dict(values, on_step=on_step, on_epoch=not on_step)
@@ -350,10 +343,8 @@ class GeoLightningModule(pl.LightningModule):
 
 
 def check_late_unlocking(finetuning: Finetuning, world_size: int) -> None:
-    """Refuses stages after epoch 0 in training by several processes.
-
-    A distributed strategy wraps the network before training and would not synchronise parameters unlocked later.
-    """
+    """Raises ConfigError for stages after epoch 0 in training by several processes."""
+    # A distributed strategy wraps the network before training and would not synchronise parameters unlocked later.
     if world_size > 1 and finetuning.last_unlock_epoch > 0:
         raise ConfigError(
             "trainer=ddp cannot train finetune=staged: parameters unlocked after epoch 0 would not be "

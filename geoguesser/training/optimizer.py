@@ -15,11 +15,9 @@ from geoguesser.training.finetuning import ParameterGroup, collect_parameters
 # LBFGS has no parameter groups, SparseAdam needs sparse gradients, and Muon takes matrices only, not biases.
 UNUSABLE = ("Optimizer", "LBFGS", "SparseAdam", "Muon")
 NAMES = tuple(
-    sorted(
-        name
-        for name, value in vars(torch.optim).items()
-        if isinstance(value, type) and issubclass(value, Optimizer) and name not in UNUSABLE
-    )
+    name
+    for name, value in inspect.getmembers(torch.optim, inspect.isclass)
+    if issubclass(value, Optimizer) and name not in UNUSABLE
 )
 
 # Arguments that are set per parameter group, not for the optimizer as a whole.

@@ -21,7 +21,6 @@ class ScheduleProgress:
     Attributes:
         step: Steps since the group was unlocked.
         total_steps: Steps from the unlocking to the end of training.
-        steps_per_epoch: Steps per epoch.
         unlock_step: Steps of the run before the unlocking.
     """
 
@@ -130,10 +129,8 @@ class OneCycle(Schedule):
     ) -> None:
         super().__init__(warmup_epochs=warmup_epochs)
         if warmup_epochs:
-            rule, remedy = (
-                "must be 0 with schedule=onecycle, which begins with a rise",
-                "Set schedule.pct_start instead.",
-            )
+            rule = "must be 0 with schedule=onecycle, which begins with a rise"
+            remedy = "Set schedule.pct_start instead."
             raise ConfigError.at("schedule.warmup_epochs", rule, found=warmup_epochs, remedy=remedy)
         self.pct_start = check_number("schedule.pct_start", pct_start, low=0.0, high=0.99, open_low=True)
         self.start = check_number("schedule.start", start, low=0.0, high=1.0, open_low=True)
@@ -182,9 +179,7 @@ class Plateau(Schedule):
         self.threshold = check_number("schedule.threshold", threshold, low=0.0, high=1.0)
         self.cooldown = check_int("schedule.cooldown", cooldown, low=0)
         self.floor = check_number("schedule.floor", floor, low=0.0, high=1.0)
-        self.best = math.inf
-        self.bad_validations = 0
-        self.cooldown_left = 0
+        self.best, self.bad_validations, self.cooldown_left = math.inf, 0, 0
         self.reduced_at: list[int] = []
 
     def observe(self, error: float, step: int) -> None:

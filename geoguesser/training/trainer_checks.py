@@ -26,11 +26,7 @@ LIMITS = ("limit_train_batches", "limit_val_batches", "limit_test_batches")
 
 
 def check_trainer(node: Mapping[str, Any]) -> None:
-    """Refuses values of the group `trainer` with which a run cannot train, validate and test.
-
-    Raises:
-        ConfigError: A setting is invalid.
-    """
+    """Raises ConfigError for values of the group `trainer` with which a run cannot train, validate and test."""
     epochs = check_int("trainer.max_epochs", node.get("max_epochs"), low=1)
 
     precision = str(node.get("precision", "32-true"))
@@ -55,11 +51,7 @@ def check_trainer(node: Mapping[str, Any]) -> None:
 
 
 def check_early_stopping(callbacks: Iterable[Any], hit_names: Iterable[str]) -> None:
-    """Refuses early stopping on a metric that validation does not give, or in the wrong direction.
-
-    Raises:
-        ConfigError: A setting is invalid.
-    """
+    """Raises ConfigError for early stopping on a metric that validation lacks, or in the wrong direction."""
     metrics = summarise_errors(np.ones(1), 1.0)
     shares = [f"share_within_{radius}_km" for radius in metrics.pop("share_within_km")]
     lower = ["val/loss", "train/loss", *(f"val/{name}" for name in metrics if name.startswith("error"))]

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from typing import Any
 
-import numpy as np
 from pytorch_lightning.callbacks import EarlyStopping
 
 from geoguesser.data.fingerprint import find_differing_parts
 from geoguesser.errors import CheckpointError
 from geoguesser.inference.checkpoint import find_checkpoint, get_network_state, read_checkpoint
+from geoguesser.inference.ensemble import equal_states
 from geoguesser.model.decoder import restore_decoder
 from geoguesser.model.fusion import complete_fusion_state
 from geoguesser.model.network import GeoNetwork
@@ -18,10 +18,8 @@ from geoguesser.model.network import GeoNetwork
 def load_initial_weights(network: GeoNetwork, path: str) -> tuple[str, bool]:
     """Loads the weights of another run folder or checkpoint into a new network.
 
-    Loads all weights if both heads give outputs of the same meaning, otherwise those of the backbone.
-
-    Returns:
-        A line for the log, and whether all weights were loaded.
+    Loads all weights if both heads give outputs of the same meaning, otherwise those of the backbone. Returns a
+    line for the log, and whether all weights were loaded.
 
     Raises:
         MissingFileError: There is no such run.
@@ -35,7 +33,7 @@ def load_initial_weights(network: GeoNetwork, path: str) -> tuple[str, bool]:
         raise CheckpointError.at(f"init_from={path}", rule, found=backbone)
 
     tensors = get_network_state(checkpoint)
-    same_outputs = _equal(_get_output_state(saved), _get_output_state(network.state()))
+    same_outputs = equal_states(_get_output_state(saved), _get_output_state(network.state()))
     if same_outputs:
         # Class points may differ: they are those of the new run's training places.
         loaded = {key: value for key, value in tensors.items() if key != "head.class_vectors"}
@@ -50,8 +48,7 @@ def load_initial_weights(network: GeoNetwork, path: str) -> tuple[str, bool]:
 def resume_network(network: GeoNetwork, checkpoint: dict[str, Any], where: str) -> None:
     """Loads the network of a checkpoint, named `where` in errors, into one made from the current data and config.
 
-    Raises:
-        CheckpointError: Cells, class points or another part differ, so data or config are not those of the run.
+    Raises CheckpointError if cells, class points or another part differ: data or config are not those of the run.
     """
     saved, current = dict(checkpoint["geoguesser"]["network"]), network.state()
     saved["fusion"] = complete_fusion_state(saved["fusion"])
@@ -60,7 +57,7 @@ def resume_network(network: GeoNetwork, checkpoint: dict[str, Any], where: str) 
     if (decoder := saved["head"].get("decoder")) is not None:
         saved["head"] = saved["head"] | {"decoder": restore_decoder(decoder).state()}
 
-    parts = [part for part in current if not _equal(saved.get(part), current[part])]
+    parts = [part for part in current if not equal_states(saved.get(part), current[part])]
     if parts:
         differ = "differs" if len(parts) == 1 else "differ"
         raise CheckpointError(
@@ -71,11 +68,7 @@ def resume_network(network: GeoNetwork, checkpoint: dict[str, Any], where: str) 
 
 
 def check_same_data(checkpoint: dict[str, Any], fingerprint: dict[str, Any], where: str) -> None:
-    """Refuses to resume a run with other data; they are compared down to the bytes of the images.
-
-    Raises:
-        CheckpointError: The data differ; the message names the parts that do.
-    """
+    """Raises CheckpointError if a run would be resumed with other data, down to the bytes of the images."""
     saved = checkpoint["geoguesser"].get("data")
     parts = [] if saved is None else find_differing_parts(saved, fingerprint)
     if parts:
@@ -97,20 +90,9 @@ def is_stopped_early(checkpoint: dict[str, Any], callbacks: list[Any]) -> bool:
 
 
 def _get_output_state(state: dict[str, Any]) -> dict[str, Any]:
-    """Returns the parts of a network's state that decide the meaning of the head's outputs.
-
-    Class points, decoder and view dropout may differ between two such networks.
-    """
+    """Returns the parts of a network's state that decide the meaning of the head's outputs."""
     head = {key: value for key, value in state["head"].items() if key not in ("grid", "decoder")}
     grid = state["head"].get("grid")
     cells = None if grid is None else {"cells": grid["cells"], "kept": grid["kept"]}
     fusion = {key: value for key, value in complete_fusion_state(state["fusion"]).items() if key != "view_dropout"}
     return {"backbone": state["backbone"]["name"], "fusion": fusion, "head": head, "cells": cells}
-
-
-def _equal(left: Any, right: Any) -> bool:
-    """Returns whether two states are equal, where arrays may be tensors."""
-    if isinstance(right, dict):
-        has_same_keys = isinstance(left, dict) and left.keys() == right.keys()
-        return has_same_keys and all(_equal(left[key], right[key]) for key in right)
-    return bool(np.array_equal(np.asarray(left), np.asarray(right)))

@@ -271,9 +271,7 @@ def test_the_number_of_games_is_limited_and_their_ids_are_secret(make_client):
     assert [client.get(f"{API}/games/{game}").status_code for game in ids] == [404, 200, 200, 200]
 
 
-@pytest.mark.parametrize(
-    "body", [{"rounds": 0}, {"rounds": 21}, {"rounds": "5"}, {"rounds": True}, {"more": 1}, [], None]
-)
+@pytest.mark.parametrize("body", [{"rounds": 21}, {"rounds": "5"}, {"rounds": True}, {"more": 1}, None])
 def test_a_game_that_cannot_begin(client, body):
     check_refused(client.post(f"{API}/games", json=body), 422, ".")
 

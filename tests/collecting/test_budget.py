@@ -54,7 +54,6 @@ def reserve_many(folder: Path, count: int, limits: Budget, *, micros: int = 7000
         ({"money": 0.0699}, 9),
         ({"money_per_day": 0.035}, 5),
         ({"requests": 20, "money": 0.021}, 3),
-        ({"money": 0}, 0),
     ],
 )
 def test_many_at_once_and_a_restart_stay_within(limits: dict, allowed: int, tmp_path: Path):

@@ -4,16 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import errno
-import os
-import signal
 import sqlite3
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 
-from geoguesser.collecting.database import DATABASE_NAME, LOCK, CommitQueue, Database
+from geoguesser.collecting.database import DATABASE_NAME, CommitQueue, Database
 from geoguesser.errors import ConfigError, StoreError
 
 
@@ -24,19 +20,6 @@ def insert(number: int, db: sqlite3.Connection) -> int:
 
 def refuse(db: sqlite3.Connection) -> None:
     raise ConfigError("this one is refused")
-
-
-def test_a_second_process_is_refused_by_name(tmp_path: Path):
-    with Database(tmp_path):
-        code = f"from geoguesser.collecting.database import *; Database(Path({str(tmp_path)!r}))"
-        done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
-        message = (
-            f"StoreError: out={tmp_path} is in use by another process (number {os.getpid()}), which holds {LOCK}."
-        )
-        assert done.returncode != 0
-        assert message in done.stderr
-    with Database(tmp_path):  # it is free again
-        pass
 
 
 def test_many_changes_are_one_transaction_and_one_that_is_refused_harms_no_other(tmp_path: Path):
@@ -64,23 +47,6 @@ def test_a_failing_transaction_changes_nothing_and_says_so(tmp_path: Path):
         database.write(lambda db: insert(1, db))
         with pytest.raises(StoreError, match=r"journal\.sqlite cannot be written \(UNIQUE constraint failed"):
             database.write_all([lambda db: insert(2, db), lambda db: insert(1, db)])
-        assert database.query("SELECT id FROM points") == [(1,)]
-
-
-def test_what_was_committed_survives_a_kill_and_nothing_else(tmp_path: Path):
-    code = f"""
-import os, signal
-from pathlib import Path
-from geoguesser.collecting.database import Database
-database = Database(Path({str(tmp_path)!r}))
-database.write(lambda db: db.execute("INSERT INTO points (id, latitude, longitude) VALUES (1, 1, 2)"))
-database.connection.execute("BEGIN IMMEDIATE")
-database.connection.execute("INSERT INTO points (id, latitude, longitude) VALUES (2, 1, 2)")
-os.kill(os.getpid(), signal.SIGKILL)
-"""
-    done = subprocess.run([sys.executable, "-c", code], check=False)
-    assert done.returncode == -signal.SIGKILL
-    with Database(tmp_path) as database:
         assert database.query("SELECT id FROM points") == [(1,)]
 
 

@@ -40,15 +40,6 @@ def test_each_pixel_looks_where_rotation_matrices_say(pitch_deg: float, fov_deg:
         assert np.abs(view - expected).max() < LEVELS
 
 
-def test_the_field_of_view_is_from_edge_to_edge() -> None:
-    """The outer edge of the outermost pixel is at half the field of view; its middle half a pixel inside."""
-    view = cut_views(PANORAMA, compass_deg=0.0, headings_deg=[0], fov_deg=90.0, size=64)[0]
-    right = (view[32, -1, 0] / 127.5 - 1) / (view[32, -1, 1] / 127.5 - 1)  # the tangent
-    assert right == pytest.approx(1 - 1 / 64, abs=0.02)
-    assert view[0, 32, 2] > 200  # up is up
-    assert view[32, 0, 0] < 55  # left is left
-
-
 @settings(max_examples=12, deadline=None)
 @given(
     heading=st.floats(-360, 360), compass=st.floats(-720, 720), pitch=st.floats(-90, 90), fov=st.floats(20, 130)
@@ -62,25 +53,6 @@ def test_a_whole_turn_changes_nothing(heading: float, compass: float, pitch: flo
     assert np.abs(cut(heading + 360.0, compass) - view).max() <= 1
     assert np.abs(cut(heading, compass - 720.0) - view).max() <= 1
     assert np.abs(cut(heading + 11.0, compass + 11.0) - view).max() <= 1
-
-
-@settings(max_examples=8, deadline=None)
-@given(columns=st.integers(0, 1023), heading=st.sampled_from([0, 90, 180, 270]), seed=st.integers(0, 99))
-def test_columns_that_move_are_a_compass_that_turns(columns: int, heading: int, seed: int) -> None:
-    noise = np.random.default_rng(seed).integers(0, 256, (64, 128, 3), dtype=np.uint8)
-    panorama = np.repeat(np.repeat(noise, 8, axis=0), 8, axis=1)  # a picture without symmetry, with a seam
-    moved = np.roll(panorama, columns, axis=1)
-    turned = 360.0 * columns / 1024  # what was in the middle lies so far to the right now
-    fixed = cut_views(panorama, compass_deg=20.0, headings_deg=[heading], size=176).astype(int)
-    rotated = cut_views(moved, compass_deg=20.0 - turned, headings_deg=[heading], size=176).astype(int)
-    difference = np.abs(fixed - rotated)
-    assert difference.mean() < 0.5
-    assert difference.max() <= 12  # remap counts in 32nds of a pixel, and edges of noise are steep
-
-
-def test_the_seam_does_not_show() -> None:
-    view = cut_views(PANORAMA, compass_deg=0.0, headings_deg=[180], size=128)[0].astype(int)
-    assert np.abs(np.diff(view, axis=1)).max() <= 3
 
 
 def sample_view(panorama: np.ndarray, size: int, samples: int) -> np.ndarray:

@@ -15,7 +15,6 @@ from torch import Tensor
 from torchvision.transforms.v2 import functional as vision
 
 from geoguesser.data.augment import Augment
-from geoguesser.data.images import LUMA_WEIGHTS
 from geoguesser.errors import ConfigError
 
 NAMES = [field.name for field in fields(Augment)]
@@ -23,9 +22,8 @@ STRONG = Augment(brightness=0.4, contrast=0.4, saturation=0.5, zoom=0.3, shift=0
 
 
 def noise(places: int = 3, px: int = 24, low: int = 0, high: int = 256) -> Tensor:
-    return torch.randint(low, high, (places, 4, 3, px, px), generator=torch.Generator().manual_seed(0)).to(
-        torch.uint8
-    )
+    generator = torch.Generator().manual_seed(0)
+    return torch.randint(low, high, (places, 4, 3, px, px), generator=generator, dtype=torch.uint8)
 
 
 def flat(colour: tuple[int, int, int], places: int = 8, px: int = 16) -> Tensor:
@@ -61,14 +59,15 @@ def test_nothing_is_changed_where_nothing_is_asked() -> None:
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_each_parameter_alone_is_active_and_changes_views(name: str) -> None:
-    augment, images = Augment(**{name: 0.5 if name != "rotate_deg" else 20.0}), noise()
+def test_each_parameter_alone_is_active_and_drawn_for_each_view(name: str) -> None:
+    augment = Augment(**{name: 0.8 if name != "rotate_deg" else 20.0})
     assert augment.active
+    images = noise(places=1, px=48)[:, :1].expand(5, 4, 3, 48, 48).clone()  # the same view everywhere
     before = images.clone()
-    changed = augment(images, 1)
+    changed = augment(images, 0)
     assert (changed.shape, changed.dtype) == (images.shape, torch.uint8)
-    assert (changed != images).any()
     assert torch.equal(images, before)
+    assert all_different(changed.flatten(0, 1).flatten(1))
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -83,9 +82,7 @@ def test_the_least_strength_changes_no_more_than_by_rounding(name: str) -> None:
     values=st.tuples(*[st.floats(0, 45.0 if name == "rotate_deg" else 0.9) for name in NAMES]),
     seed=st.integers(0, 2**63 - 1),
 )
-def test_any_strength_gives_views_again_and_the_same_for_the_same_seed(
-    values: tuple[float, ...], seed: int
-) -> None:
+def test_any_strength_is_the_same_for_the_same_seed(values: tuple[float, ...], seed: int) -> None:
     augment, images = Augment(**dict(zip(NAMES, values, strict=True))), noise(places=1, px=16)
     changed = augment(images, seed)
     assert (changed.shape, changed.dtype) == (images.shape, torch.uint8)
@@ -107,46 +104,22 @@ def test_other_seeds_and_other_views_are_changed_in_other_ways() -> None:
     assert all_different(runs.flatten(0, 2).flatten(1))
 
 
-@pytest.mark.parametrize("name", NAMES)
-def test_each_parameter_is_drawn_for_each_view(name: str) -> None:
-    images = noise(places=1, px=48).expand(5, 4, 3, 48, 48)  # the same views in all places
-    changed = Augment(**{name: 0.8 if name != "rotate_deg" else 20.0})(images[:, :1].expand(5, 4, 3, 48, 48), 0)
-    assert all_different(changed.flatten(0, 1).flatten(1))
-
-
-@pytest.mark.parametrize("value", [0, 255])
-def test_values_stay_in_range(value: int) -> None:
+def test_values_stay_in_range() -> None:
     """Brighter than white is white, not black again."""
-    images = flat((value, value, value))
-    changed = Augment(brightness=0.9, contrast=0.9, saturation=0.9)(images, 0)
-    if value == 0:
-        assert not changed.any()
-    else:
-        share_white = (changed == 255).float().mean()
-        assert 0.3 < share_white < 0.7  # brighter ones are cut off, darker ones are not
-        assert changed.min() >= math.floor(255 * 0.1)
+    augment = Augment(brightness=0.9, contrast=0.9, saturation=0.9)
+    assert not augment(flat((0, 0, 0)), 0).any()
+    white = augment(flat((255, 255, 255)), 0)
+    assert 0.3 < (white == 255).float().mean() < 0.7  # brighter ones are cut off, darker ones are not
+    assert white.min() >= math.floor(255 * 0.1)
 
 
-@pytest.mark.parametrize("strength", [STRONG, Augment(zoom=0.3, shift=0.3, rotate_deg=45.0)])
-def test_left_stays_left_and_up_stays_up(strength: Augment) -> None:
+def test_left_stays_left_and_up_stays_up() -> None:
     """No flips: a marker in a corner is in that corner for every view and seed."""
     for x, y in ((-0.25, -0.2), (0.25, -0.2), (-0.25, 0.2)):
         images = blob(px=32, x=x, y=y, places=10)
-        plain = Augment(zoom=0.2, shift=0.03, rotate_deg=15.0)
         for seed in range(5):
-            moved = middle(plain(images, seed))
+            moved = middle(Augment(zoom=0.2, shift=0.03, rotate_deg=15.0)(images, seed))
             assert (torch.sign(moved) == torch.sign(torch.tensor([x, y]))).all()
-    # three spots, red, green and blue: their turning sense is kept where places move too far for the above
-    colours = torch.zeros(10, 4, 3, 64, 64, dtype=torch.uint8)
-    spots = ((-0.1, 0.1), (0.1, 0.1), (0.0, -0.1))
-    for channel, (x, y) in enumerate(spots):
-        colours[:, :, channel] = blob(px=64, x=x, y=y, places=10)[:, :, 0]
-    only_moves = Augment(zoom=strength.zoom, shift=min(strength.shift, 0.1), rotate_deg=strength.rotate_deg)
-    for seed in range(5):
-        changed = only_moves(colours, seed)
-        a, b, c = (middle(changed[:, :, channel : channel + 1]) for channel in range(3))
-        u, v = b - a, c - a
-        assert (u[:, 0] * v[:, 1] - u[:, 1] * v[:, 0] < 0).all()
 
 
 def test_views_of_a_place_keep_their_order() -> None:
@@ -185,19 +158,6 @@ def test_contrast_and_saturation_are_those_of_torchvision(name: str, theirs: Any
         best.append(factors[int(np.argmin(off))])
     assert max(best) > 1.2
     assert min(best) < 0.8
-
-
-def test_contrast_keeps_the_mean_of_luma() -> None:
-    images = noise(low=90, high=160)
-    changed = Augment(contrast=0.5)(images, 0)
-    weights = torch.tensor(LUMA_WEIGHTS).view(3, 1, 1)
-    before, after = ((one.float() * weights).sum(2).mean((2, 3)) for one in (images, changed))
-    np.testing.assert_allclose(after, before, atol=0.3)
-
-
-def test_saturation_leaves_grey_alone() -> None:
-    grey = noise()[:, :, :1].expand(3, 4, 3, 24, 24)
-    assert torch.equal(Augment(saturation=0.9)(grey, 0), grey)
 
 
 # Moves
@@ -261,7 +221,6 @@ def test_erase_makes_one_grey_square_of_up_to_its_share() -> None:
 def test_values_out_of_range_name_their_key(name: str) -> None:
     high = "45" if name == "rotate_deg" else "0.9"
     for value in (-0.01, 45.1, float("nan"), float("inf"), True, "0.1", None):
-        with pytest.raises(ConfigError) as caught:
+        with pytest.raises(ConfigError, match=rf"^augment\.{name} must be a number from 0 to {high}, got"):
             Augment(**{name: value})
-        assert str(caught.value) == f"augment.{name} must be a number from 0 to {high}, got {value!r}."
     Augment(**{name: float(high)})

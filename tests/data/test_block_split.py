@@ -81,9 +81,8 @@ def test_on_the_sphere_blocks_are_about_so_large() -> None:
 
 
 def test_across_the_date_line_neighbours_are_neighbours() -> None:
-    coords = np.array([[10.0, 179.9995], [10.0, -179.9995]] * 200) + np.random.default_rng(0).uniform(
-        -8, 8, (400, 1)
-    ) * (1, 0)
+    coords = np.array([[10.0, 179.9995], [10.0, -179.9995]] * 200)
+    coords[:, 0] += np.random.default_rng(0).uniform(-8, 8, 400)
     splits = BlockSplit(block_km=100, buffer_km=5, shares=SHARES).assign(make_table(coords), SphereRegion())
     assert nearest_of_other_splits_km(coords, splits) >= 5 * (1 - 1e-6)
 
@@ -106,20 +105,18 @@ def test_shares_are_those_of_blocks() -> None:
 
 
 @pytest.mark.parametrize(
-    ("options", "message"),
+    ("key", "value", "rule"),
     [
-        ({"block_km": 0}, "split.block_km must be a number from 0.1 to 5000, got 0."),
-        ({"block_km": "20"}, "split.block_km must be a number from 0.1 to 5000, got '20'."),
-        ({"buffer_km": -1}, "split.buffer_km must be a number from 0 to 10, got -1."),
-        ({"buffer_km": 11}, "split.buffer_km must be a number from 0 to 10, got 11."),
-        ({"shares": [0.8, 0.2]}, "split.shares must be three numbers that sum to 1, got [0.8, 0.2]."),
-        ({"seed": -1}, "split.seed must be an integer from 0 up, got -1."),
+        ("block_km", 0, "a number from 0.1 to 5000"),
+        ("buffer_km", -1, "a number from 0 to 10"),
+        ("buffer_km", 11, "a number from 0 to 10"),
+        ("shares", [0.8, 0.2], "three numbers that sum to 1"),
+        ("seed", -1, "an integer from 0 up"),
     ],
 )
-def test_values_that_are_none(options: dict[str, Any], message: str) -> None:
-    with pytest.raises(ConfigError) as caught:
-        BlockSplit(**{"block_km": 20, "buffer_km": 1, "shares": SHARES, **options}).check()
-    assert str(caught.value) == message
+def test_values_that_are_none(key: str, value: Any, rule: str) -> None:
+    with pytest.raises(ConfigError, match=rf"^split\.{key} must be {rule}, got"):
+        BlockSplit(**{"block_km": 20, "buffer_km": 1, "shares": SHARES, key: value}).check()
 
 
 def test_too_few_blocks_are_refused() -> None:
@@ -130,19 +127,16 @@ def test_too_few_blocks_are_refused() -> None:
 
 # Who makes way
 
+# Kilometre on a line, split, and whether the place may move.
+LINE_PLACES = st.tuples(st.integers(0, 60), st.sampled_from([*SPLIT_NAMES, UNUSED]), st.booleans())
+
 
 @settings(max_examples=80, deadline=None)
 @given(
-    places=st.lists(
-        st.tuples(st.integers(0, 60), st.sampled_from([*SPLIT_NAMES, UNUSED]), st.booleans()),
-        min_size=1,
-        max_size=20,
-    ),
+    places=st.lists(LINE_PLACES, min_size=1, max_size=20),
     buffer_km=st.sampled_from([0.0, 1.5, 4.5]),
 )
-def test_those_that_may_move_make_way_and_no_one_without_need(
-    places: list[tuple[int, str, bool]], buffer_km: float
-) -> None:
+def test_no_place_makes_way_without_need(places: list[tuple[int, str, bool]], buffer_km: float) -> None:
     """On a line of kilometres: as little as the rules ask for, by a walk through all pairs."""
     line = np.array([[at] for at, _, _ in places], dtype=float)
     coords = np.column_stack((np.degrees(line[:, 0] / 6371.0088), np.zeros(len(places))))
@@ -163,57 +157,43 @@ def test_those_that_may_move_make_way_and_no_one_without_need(
 # Ties: recorded places and places that are the same
 
 
-def make_constraints(groups: list[int], recorded: list[str]) -> SplitConstraints:
-    return SplitConstraints(np.array(groups), np.array(recorded, dtype="U6"))
+def assign_constrained(groups: list[int], recorded: list[str]) -> tuple[np.ndarray, list[tuple[int, str]]]:
+    """Splits places by their hash; those after `recorded` are new, and those after `groups` have no likes."""
+    count = 40
+    constraints = SplitConstraints(
+        np.array([*groups, *range(len(groups), count)]),
+        np.array(recorded + [""] * (count - len(recorded)), dtype="U6"),
+    )
+    return RandomSplit(shares=SHARES).assign_constrained(make_table(np.zeros((count, 2))), None, constraints)
 
 
 def test_recorded_places_stay_and_their_likes_join_them() -> None:
-    table = make_table(np.zeros((40, 2)))
-    split = RandomSplit(shares=SHARES)
-    alone = split.assign(table)
-    recorded = ["test"] * 3 + ["val"] * 3 + ["train"] * 3 + [""] * 31
-    groups = list(range(40))
-    groups[20], groups[21], groups[22] = groups[0], groups[4], groups[8]
-    result, conflicts = split.assign_constrained(table, None, make_constraints(groups, recorded))
+    unconstrained, _ = assign_constrained([], [])
+    recorded = ["test"] * 3 + ["val"] * 3 + ["train"] * 3
+    result, conflicts = assign_constrained([*range(9), 0, 4, 8], recorded)
     assert conflicts == []
-    assert result[:9].tolist() == recorded[:9]
-    assert result[[20, 21, 22]].tolist() == ["test", "val", "train"]
-    others = [at for at in range(9, 40) if at not in (20, 21, 22)]
-    np.testing.assert_array_equal(result[others], alone[others])
+    assert result[:12].tolist() == [*recorded, "test", "val", "train"]
+    np.testing.assert_array_equal(result[12:], unconstrained[12:])
 
 
 def test_new_places_that_are_the_same_stay_together() -> None:
-    table = make_table(np.zeros((60, 2)))
-    groups = [at // 2 for at in range(60)]
-    result = RandomSplit(shares=SHARES).assign(table, None, make_constraints(groups, [""] * 60))
+    unconstrained, _ = assign_constrained([], [])
+    result, _ = assign_constrained([at // 2 * 2 for at in range(40)], [])
     np.testing.assert_array_equal(result[::2], result[1::2])
-    np.testing.assert_array_equal(result[::2], RandomSplit(shares=SHARES).assign(table)[::2])
+    np.testing.assert_array_equal(result[::2], unconstrained[::2])
 
 
 def test_a_new_place_between_two_splits_is_not_used() -> None:
-    table = make_table(np.zeros((30, 2)))
-    recorded = ["train", "test", "train"] + [""] * 27
-    groups = list(range(30))
-    groups[1] = groups[10] = groups[11] = 0
-    result, conflicts = RandomSplit(shares=SHARES).assign_constrained(
-        table, None, make_constraints(groups, recorded)
-    )
-    assert result[:3].tolist() == recorded[:3]
-    assert result[[10, 11]].tolist() == [UNUSED, UNUSED]
+    result, conflicts = assign_constrained([0, 0, 2, 0, 0], ["train", "test", "train"])
+    assert result[:5].tolist() == ["train", "test", "train", UNUSED, UNUSED]
     reason = "is the same as places in test and train"
-    assert conflicts == [(1, reason), (10, f"{reason}; it is not used"), (11, f"{reason}; it is not used")]
+    assert conflicts == [(1, reason), (3, f"{reason}; it is not used"), (4, f"{reason}; it is not used")]
 
 
 def test_unused_places_make_no_bridge() -> None:
-    table = make_table(np.zeros((30, 2)))
-    recorded = ["train", UNUSED] + [""] * 28
-    groups = list(range(30))
-    groups[1] = groups[5] = 0
-    result, conflicts = RandomSplit(shares=SHARES).assign_constrained(
-        table, None, make_constraints(groups, recorded)
-    )
+    result, conflicts = assign_constrained([0, 0, 0], ["train", UNUSED])
     assert conflicts == []
-    assert result[[0, 1, 5]].tolist() == ["train", UNUSED, "train"]
+    assert result[:3].tolist() == ["train", UNUSED, "train"]
 
 
 def test_new_places_make_way_for_recorded_ones() -> None:

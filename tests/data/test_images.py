@@ -12,7 +12,8 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from PIL import Image, ImageOps
+from PIL import ExifTags, Image, ImageOps
+from support.pictures import encode_image
 
 from geoguesser.data.images import ImageSpec, read_header, to_upright_rgb
 from geoguesser.errors import ConfigError, DataError
@@ -28,9 +29,17 @@ def scene(height: int, width: int, seed: int = 0) -> Image.Image:
 
 
 def jpeg(image: Image.Image, **options: Any) -> bytes:
-    stream = io.BytesIO()
-    image.save(stream, "JPEG", **{"quality": 95, **options})
-    return stream.getvalue()
+    return encode_image(image, **{"quality": 95, **options})
+
+
+def lossless(image: Image.Image, kind: str) -> bytes:
+    return encode_image(image, kind, **({"lossless": True} if kind == "WEBP" else {}))
+
+
+def turned(image: Image.Image, orientation: int, kind: str = "JPEG") -> bytes:
+    exif = Image.Exif()
+    exif[ExifTags.Base.Orientation] = orientation
+    return encode_image(image, kind, exif=exif, **({"quality": 95} if kind != "PNG" else {}))
 
 
 def by_pil(data: bytes, size: int, fit: str) -> np.ndarray:
@@ -49,21 +58,12 @@ def difference(first: np.ndarray, second: np.ndarray) -> float:
     return float(np.abs(first.astype(float) - second).mean())
 
 
-SIZES = {
-    "square": (224, 224),
-    "landscape": (300, 640),
-    "portrait": (640, 300),
-    "odd": (333, 517),
-    "large": (1000, 1333),
-    "as it is": (48, 48),
-    "as high as it is": (48, 97),
-    "tiny": (13, 20),
-    "a bit too small": (47, 60),
-}
+# The last four are as small as the view, or smaller.
+SHAPES = [(224, 224), (300, 640), (640, 300), (333, 517), (1000, 1333), (48, 48), (48, 97), (13, 20), (47, 60)]
 
 
 @pytest.mark.parametrize("fit", ["crop", "squash"])
-@pytest.mark.parametrize("shape", SIZES.values(), ids=SIZES.keys())
+@pytest.mark.parametrize("shape", SHAPES)
 def test_views_are_those_of_pil(shape: tuple[int, int], fit: str) -> None:
     data = jpeg(scene(*shape))
     view = ImageSpec(size=48, fit=fit).decode(data)
@@ -72,37 +72,12 @@ def test_views_are_those_of_pil(shape: tuple[int, int], fit: str) -> None:
     assert difference(view, by_pil(data, 48, fit)) < 1.5
 
 
-@settings(max_examples=50, deadline=None)
-@given(
-    height=st.integers(120, 400),
-    width=st.integers(120, 400),
-    size=st.integers(32, 130),
-    fit=st.sampled_from(["crop", "squash"]),
-)
-def test_views_of_any_size_are_those_of_pil(height: int, width: int, size: int, fit: str) -> None:
-    data = jpeg(scene(height, width), subsampling=0)
-    view = ImageSpec(size=size, fit=fit).decode(data)
-    assert view.shape == (3, size, size)
-    assert difference(view, by_pil(data, size, fit)) < 5.0  # a reduced image may end within one of its pixels
-
-
 @pytest.mark.parametrize("shape", [(1, 1), (1, 5), (3, 400), (16, 16)])
 @pytest.mark.parametrize("fit", ["crop", "squash"])
 def test_views_of_a_few_pixels_are_of_one_colour_still(shape: tuple[int, int], fit: str) -> None:
     data = jpeg(Image.new("RGB", (shape[1], shape[0]), (200, 100, 20)))
     view = ImageSpec(size=32, fit=fit).decode(data)
     np.testing.assert_allclose(view, np.broadcast_to(np.array([200, 100, 20])[:, None, None], (3, 32, 32)), atol=2)
-
-
-def test_the_comparison_tells_fits_shifts_and_channels_apart() -> None:
-    """The tolerances above mean something: each likely mistake is far outside them."""
-    data = jpeg(scene(300, 640))
-    view = ImageSpec(size=48).decode(data)
-    assert difference(view, by_pil(data, 48, "squash")) > 10
-    assert difference(view[::-1], by_pil(data, 48, "crop")) > 10
-    assert difference(view[:, :, ::-1], by_pil(data, 48, "crop")) > 10
-    assert difference(view.transpose(0, 2, 1), by_pil(data, 48, "crop")) > 10
-    assert difference(np.roll(view, 2, axis=2), by_pil(data, 48, "crop")) > 5
 
 
 @pytest.mark.parametrize(("height", "width"), [(64, 192), (192, 64)])
@@ -126,25 +101,15 @@ def test_shrinking_is_a_mean_and_not_a_pick() -> None:
 
 
 @pytest.mark.parametrize(
-    "options", [{"progressive": True}, {"subsampling": 0}, {"subsampling": 1}, {"quality": 30}]
+    ("mode", "options"),
+    [
+        *(("RGB", options) for options in ({"progressive": True}, {"subsampling": 0}, {"subsampling": 1})),
+        *(("RGB", {"quality": 30}), ("L", {}), ("CMYK", {})),
+    ],
 )
-def test_all_ways_of_coding_are_read(options: dict[str, Any]) -> None:
-    data = jpeg(scene(150, 200), **options)
+def test_all_ways_of_coding_are_read(mode: str, options: dict[str, Any]) -> None:
+    data = jpeg(scene(150, 200).convert(mode), **options)
     assert difference(ImageSpec(size=64).decode(data), by_pil(data, 64, "crop")) < 3
-
-
-@pytest.mark.parametrize("mode", ["L", "CMYK"])
-def test_grey_and_print_colours_become_rgb(mode: str) -> None:
-    data = jpeg(scene(150, 200).convert(mode))
-    assert Image.open(io.BytesIO(data)).mode == mode
-    view = ImageSpec(size=64).decode(data)
-    assert view.shape == (3, 64, 64)
-    assert difference(view, by_pil(data, 64, "crop")) < 3
-
-
-def test_colours_are_in_the_order_rgb() -> None:
-    data = jpeg(Image.new("RGB", (40, 40), (200, 100, 20)))
-    np.testing.assert_allclose(ImageSpec(size=16).decode(data).mean((1, 2)), (200, 100, 20), atol=2)
 
 
 def test_resize_takes_pixels_as_decode_does() -> None:
@@ -188,21 +153,14 @@ def test_the_last_bytes_count_too(lost: int) -> None:
         ImageSpec(size=16).decode(jpeg(scene(60, 80))[:-lost])
 
 
-def coded(kind: str, image: Image.Image | None = None) -> bytes:
-    stream = io.BytesIO()
-    (image or scene(30, 30)).save(stream, kind)
-    return stream.getvalue()
-
-
 NO_IMAGE = {
     "empty": b"",
     "text": b"<html>429 Too Many Requests</html>",
-    "GIF": coded("GIF"),
-    "TIFF": coded("TIFF"),
-    "cut PNG": coded("PNG")[:-300],
-    "cut WebP": coded("WEBP")[:-30],
-    "PNG mark alone": coded("PNG")[:8],
-    "truncated": jpeg(scene(60, 80))[:-200],
+    "GIF": encode_image(scene(30, 30), "GIF"),
+    "TIFF": encode_image(scene(30, 30), "TIFF"),
+    "cut PNG": encode_image(scene(30, 30), "PNG")[:-300],
+    "cut WebP": encode_image(scene(30, 30), "WEBP")[:-30],
+    "PNG mark alone": encode_image(scene(30, 30), "PNG")[:8],
     "zeros": bytes(1000),
     "mark alone": b"\xff\xd8\xff",
 }
@@ -212,41 +170,29 @@ NO_IMAGE = {
 def test_a_file_that_is_none_is_named(data: bytes, tmp_path: Path) -> None:
     path = tmp_path / "0.jpg"
     path.write_bytes(data)
-    with pytest.raises(DataError) as caught:
+    with pytest.raises(DataError, match=rf"^{path} is not a complete image \(.+\)\.$") as caught:
         ImageSpec(size=16).read(path)
-    message = str(caught.value)
-    assert message.startswith(f"{path} is not a complete image (")
-    assert message.endswith(").")
-    assert len(message) > len(f"{path} is not a complete image ().")
-    assert ("(the file is empty)" in message) == (not data)
+    assert ("(the file is empty)" in str(caught.value)) == (not data)
 
 
 def test_a_file_that_is_not_there_is_named(tmp_path: Path) -> None:
     for path, why in ((tmp_path / "0.jpg", "No such file or directory"), (tmp_path, "Is a directory")):
-        with pytest.raises(DataError) as caught:
+        with pytest.raises(DataError, match=rf"^{path} cannot be read \({why}\)"):
             ImageSpec(size=16).read(path)
-        assert str(caught.value) == f"{path} cannot be read ({why})."
 
 
-@pytest.mark.parametrize("size", [15, 0, -112, 4097, 112.0, "112", True, None])
-def test_a_size_that_is_none(size: Any) -> None:
-    with pytest.raises(ConfigError) as caught:
-        ImageSpec(size=size)
-    assert str(caught.value) == f"image.size must be an integer from 16 to 4096, got {size!r}."
-
-
-@pytest.mark.parametrize("fit", ["Crop", "pad", "", None])
-def test_a_fit_that_is_none(fit: Any) -> None:
-    with pytest.raises(ConfigError) as caught:
-        ImageSpec(fit=fit)
-    assert str(caught.value) == f"image.fit must be one of crop, squash, got {fit!r}."
-
-
-@pytest.mark.parametrize("normalise", ["imagenet", "", None])
-def test_a_normalisation_that_is_none(normalise: Any) -> None:
-    with pytest.raises(ConfigError) as caught:
-        ImageSpec(normalise=normalise)
-    assert str(caught.value) == f"image.normalise must be one of backbone, dataset, got {normalise!r}."
+@pytest.mark.parametrize(
+    ("key", "values", "rule"),
+    [
+        ("size", [15, 0, -112, 4097, 112.0, "112", True, None], "an integer from 16 to 4096"),
+        ("fit", ["Crop", "pad", "", None], "one of crop, squash"),
+        ("normalise", ["imagenet", "", None], "one of backbone, dataset"),
+    ],
+)
+def test_values_that_are_none(key: str, values: list[Any], rule: str) -> None:
+    for value in values:
+        with pytest.raises(ConfigError, match=rf"^image\.{key} must be {rule}, got {value!r}"):
+            ImageSpec(**{key: value})
 
 
 # Other formats, modes and orientations
@@ -255,9 +201,7 @@ def test_a_normalisation_that_is_none(normalise: Any) -> None:
 @pytest.mark.parametrize("kind", ["PNG", "WEBP"])
 @pytest.mark.parametrize("fit", ["crop", "squash"])
 def test_other_formats_are_read(kind: str, fit: str) -> None:
-    stream = io.BytesIO()
-    scene(150, 200).save(stream, kind, **({"lossless": True} if kind == "WEBP" else {}))
-    data = stream.getvalue()
+    data = lossless(scene(150, 200), kind)
     view = ImageSpec(size=64, fit=fit).decode(data)
     assert view.flags["C_CONTIGUOUS"]
     assert difference(view, by_pil(data, 64, fit)) < 1
@@ -270,33 +214,28 @@ def test_what_is_transparent_lies_on_white(kind: str) -> None:
     pixels = np.zeros((40, 40, 4), np.uint8)
     pixels[:20] = (200, 100, 20, 255)
     pixels[20:] = (0, 0, 0, 0)
-    stream = io.BytesIO()
-    Image.fromarray(pixels).save(stream, kind, **({"lossless": True} if kind == "WEBP" else {}))
-    assert read_header(stream.getvalue()).mode == "transparent"
-    view = ImageSpec(size=40).decode(stream.getvalue())
+    data = lossless(Image.fromarray(pixels), kind)
+    assert read_header(data).mode == "transparent"
+    view = ImageSpec(size=40).decode(data)
     np.testing.assert_allclose(view[:, :20].mean((1, 2)), (200, 100, 20), atol=1)
     np.testing.assert_allclose(view[:, 20:].mean((1, 2)), (255, 255, 255), atol=1)
 
 
 def test_palettes_become_rgb() -> None:
     image = scene(80, 80).quantize(64)
-    stream = io.BytesIO()
-    image.save(stream, "PNG")
-    assert read_header(stream.getvalue()).mode == "palette"
-    view = ImageSpec(size=80).decode(stream.getvalue())
+    data = encode_image(image, "PNG")
+    assert read_header(data).mode == "palette"
+    view = ImageSpec(size=80).decode(data)
     np.testing.assert_array_equal(view, np.asarray(image.convert("RGB")).transpose(2, 0, 1))
-    clear = scene(80, 80).convert("P")
-    stream = io.BytesIO()
-    clear.save(stream, "PNG", transparency=0)
-    assert read_header(stream.getvalue()).mode == "transparent"
+    clear = encode_image(scene(80, 80).convert("P"), "PNG", transparency=0)
+    assert read_header(clear).mode == "transparent"
 
 
 def test_grey_of_sixteen_bits_is_scaled_and_not_cut() -> None:
     ramp = np.linspace(0, 65535, 64 * 64).reshape(64, 64).astype(np.uint16)
-    stream = io.BytesIO()
-    Image.fromarray(ramp).save(stream, "PNG")
-    assert read_header(stream.getvalue()).mode == "grey"
-    view = ImageSpec(size=64).decode(stream.getvalue())
+    data = encode_image(Image.fromarray(ramp), "PNG")
+    assert read_header(data).mode == "grey"
+    view = ImageSpec(size=64).decode(data)
     np.testing.assert_allclose(view[1], ramp / 257.0, atol=1.01)
     np.testing.assert_array_equal(view[0], view[2])
 
@@ -305,12 +244,7 @@ def test_grey_of_sixteen_bits_is_scaled_and_not_cut() -> None:
 @pytest.mark.parametrize("kind", ["JPEG", "PNG", "WEBP"])
 def test_exif_orientations_are_undone(orientation: int, kind: str) -> None:
     """Against Pillow's own transposition, on a picture whose eight orientations all differ."""
-    image = scene(60, 100)
-    exif = Image.Exif()
-    exif[0x0112] = orientation
-    stream = io.BytesIO()
-    image.save(stream, kind, exif=exif, **({"quality": 95} if kind != "PNG" else {}))
-    data = stream.getvalue()
+    data = turned(scene(60, 100), orientation, kind)
     assert read_header(data).orientation == orientation
     upright = ImageOps.exif_transpose(Image.open(io.BytesIO(data))).convert("RGB")
     assert upright.size == ((100, 60) if orientation < 5 else (60, 100))
@@ -323,31 +257,18 @@ def test_exif_orientations_are_undone(orientation: int, kind: str) -> None:
 
 
 def test_damaged_exif_does_not_break_a_whole_picture() -> None:
-    exif = Image.Exif()
-    exif[0x0112] = 6
-    stream = io.BytesIO()
-    scene(60, 60).save(stream, "JPEG", exif=exif)
-    whole = stream.getvalue()
+    whole = turned(scene(60, 60), 6)
     at = whole.index(b"Exif\0\0") + 6
     for damage in (b"XX*\0", b"II*\0\xff\xff\xff\xff", b""):
         data = whole[:at] + damage + whole[at + len(damage) :]
         assert ImageSpec(size=32).decode(data).shape == (3, 32, 32)
-    exif[0x0112] = 77
-    stream = io.BytesIO()
-    scene(60, 60).save(stream, "JPEG", exif=exif)
-    assert read_header(stream.getvalue()).orientation == 1
+    assert read_header(turned(scene(60, 60), 77)).orientation == 1
 
 
 def test_exif_is_found_behind_other_segments_and_not_in_the_picture() -> None:
-    exif = Image.Exif()
-    exif[0x0112] = 3
-    stream = io.BytesIO()
-    scene(60, 60).save(stream, "JPEG", exif=exif)
-    whole = stream.getvalue()
     comment = b"\xff\xfe" + (1002).to_bytes(2, "big") + b"Exif" + bytes(996)
-    assert read_header(whole[:2] + comment + whole[2:]).orientation == 3
-    plain = jpeg(scene(60, 60))
-    assert read_header(plain[:2] + comment + plain[2:]).orientation == 1
+    for data, orientation in ((turned(scene(60, 60), 3), 3), (jpeg(scene(60, 60)), 1)):
+        assert read_header(data[:2] + comment + data[2:]).orientation == orientation
 
 
 @pytest.mark.parametrize("kind", ["PNG", "JPEG"])
@@ -371,10 +292,7 @@ def test_a_picture_that_was_opened_comes_upright_and_in_rgb() -> None:
     pixels[:, :3] = (255, 0, 0)
     image = Image.fromarray(pixels)
     np.testing.assert_array_equal(to_upright_rgb(image), pixels)
-    stored = io.BytesIO()
-    exif = Image.Exif()
-    exif[274] = 6  # to be turned by a quarter to the right
-    image.save(stored, "PNG", exif=exif)
-    np.testing.assert_array_equal(to_upright_rgb(Image.open(stored)), np.rot90(pixels, k=-1))
+    right = Image.open(io.BytesIO(turned(image, 6, "PNG")))  # to be turned by a quarter to the right
+    np.testing.assert_array_equal(to_upright_rgb(right), np.rot90(pixels, k=-1))
     grey = Image.fromarray(np.full((2, 2), 0x8000, dtype=np.uint16))
     np.testing.assert_array_equal(to_upright_rgb(grey), np.full((2, 2, 3), 0x80))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import subprocess
 from collections.abc import Iterator
@@ -20,18 +21,15 @@ from support.pictures import encode_image, make_picture
 from support.place_roots import LAND, make_coords, make_places_data, write_csv, write_root, write_views
 
 from geoguesser.data.augment import Augment
-from geoguesser.data.block_split import BlockSplit
 from geoguesser.data.images import ImageSpec
 from geoguesser.data.prepare import lock_store, prepare_store
 from geoguesser.data.sources.places import PlacesDataModule
 from geoguesser.data.sources.store import StoreDataModule
 from geoguesser.data.splits import ColumnSplit, FolderSplit, RandomSplit, StoredSplit
 from geoguesser.data.store import shards as packing
-from geoguesser.data.store.reader import Store, StoreViews, is_store
+from geoguesser.data.store.reader import Store, is_store
 from geoguesser.data.store.reader import count_place_bytes as place_bytes
-from geoguesser.data.store.writer import PreparedDataset
 from geoguesser.errors import ConfigError, DataError, MissingFileError, StoreError
-from geoguesser.geo.distance import haversine_km
 from geoguesser.geo.region import country
 
 SPEC = ImageSpec(size=24)
@@ -51,9 +49,8 @@ def put_scenes(folder: Path, seed: int) -> None:
     """Four views of a look of their own; the ramps of `write_views` all look alike."""
     folder.mkdir(parents=True)
     for number, heading in enumerate((0, 90, 180, 270)):
-        (folder / f"{heading}.jpg").write_bytes(
-            encode_image(make_picture(100 * seed + number, 48, 48), quality=92)
-        )
+        picture = make_picture(100 * seed + number, 48, 48)
+        (folder / f"{heading}.jpg").write_bytes(encode_image(picture, quality=92))
 
 
 def files(folder: Path) -> dict[str, bytes]:
@@ -62,6 +59,11 @@ def files(folder: Path) -> dict[str, bytes]:
         for path in sorted(folder.rglob("*"))
         if path.is_file() and path.name != ".lock"
     }
+
+
+def check_same_store(store: Path, before: dict[str, bytes]) -> None:
+    now = files(store)
+    assert {key: now[key] for key in before} == before
 
 
 @pytest.fixture(scope="module")
@@ -85,14 +87,12 @@ def store(root: Path, tmp_path: Path) -> Path:
 # What a store holds
 
 
-def test_a_store_serves_what_the_files_serve(root: Path, store: Path) -> None:
-    """The same table, splits, mask, thumbnails, batches and fingerprint, from JPEG files and from the store."""
-    fresh, ready = source([root], batch_size=4), stored(store)
+def check_same_data(fresh: PlacesDataModule, ready: StoreDataModule) -> None:
+    """Checks table, mask, thumbnails, statistics, fingerprint and batches of files and of a store."""
     for data in (fresh, ready):
         data.read_views()
-    assert ready.table["uuid"].tolist() == fresh.table["uuid"].tolist() == IDS
-    assert ready.table["split"].tolist() == fresh.table["split"].tolist()
-    assert ready.table["town"].tolist() == fresh.table["town"].tolist()
+    for column in ("uuid", "split"):
+        assert ready.table[column].tolist() == fresh.table[column].tolist()
     np.testing.assert_array_equal(ready.coords_deg, fresh.coords_deg)
     assert torch.equal(ready.mask, fresh.mask)
     np.testing.assert_array_equal(ready.thumbnails, fresh.thumbnails)
@@ -101,6 +101,13 @@ def test_a_store_serves_what_the_files_serve(root: Path, store: Path) -> None:
     for name in ("train", "val", "test", "all"):
         for here, there in zip(ready.loader(name, shuffle=True), fresh.loader(name, shuffle=True), strict=True):
             assert all(torch.equal(*pair) for pair in zip(here, there, strict=True))
+
+
+def test_a_store_serves_what_the_files_serve(root: Path, store: Path) -> None:
+    fresh, ready = source([root], batch_size=4), stored(store)
+    check_same_data(fresh, ready)
+    assert ready.table["uuid"].tolist() == IDS
+    assert ready.table["town"].tolist() == fresh.table["town"].tolist()
 
 
 def test_shards_are_bare_bytes_that_anybody_can_map(root: Path, store: Path) -> None:
@@ -116,32 +123,8 @@ def test_shards_are_bare_bytes_that_anybody_can_map(root: Path, store: Path) -> 
         shard = manifest["images"]["px24-crop"]["shards"][table["shard"][at]]
         raw = np.fromfile(store / f"views/px24-crop/{shard}.bin", np.uint8).reshape(-1, 4, 3, 24, 24)
         for number, heading in enumerate((0, 90, 180, 270)):
-            np.testing.assert_array_equal(
-                raw[table["slot"][at], number], SPEC.read(root / f"images/{IDS[at]}/{heading}.jpg")
-            )
-
-
-def test_several_sizes_come_from_one_pass(root: Path, tmp_path: Path) -> None:
-    large = ImageSpec(size=32)
-    prepare_store(source([root]), [SPEC, large], tmp_path / "both")
-    prepare_store(source([root]), [large], tmp_path / "one")
-    both, one = Store.open(tmp_path / "both"), Store.open(tmp_path / "one")
-    rows = np.array([29, 0, 15, 8])
-    assert torch.equal(both.views(large).gather(rows), one.views(large).gather(rows))
-    assert both.manifest["images"]["px32-crop"] == one.manifest["images"]["px32-crop"]
-    assert both.views(SPEC).gather(rows).shape == (4, 4, 3, 24, 24)
-
-
-def test_pixel_statistics_are_those_of_the_training_views(store: Path) -> None:
-    ready = stored(store)
-    ready.read_views()
-    pixels = ready.views.gather(ready.rows["train"]).numpy() / 255.0
-    for prepared, own in zip(
-        ready.pixel_stats(), (pixels.mean((0, 1, 3, 4)), pixels.std((0, 1, 3, 4))), strict=True
-    ):
-        np.testing.assert_allclose(prepared, own, rtol=1e-9)
-    manifest = json.loads((store / "store.json").read_text())["images"]["px24-crop"]["train_pixels"]
-    np.testing.assert_allclose((manifest["mean"], manifest["std"]), ready.pixel_stats())
+            view = SPEC.read(root / f"images/{IDS[at]}/{heading}.jpg")
+            np.testing.assert_array_equal(raw[table["slot"][at], number], view)
 
 
 def test_another_split_than_the_recorded_one_may_be_chosen(store: Path) -> None:
@@ -166,14 +149,15 @@ def test_a_column_split_of_the_users_survives_the_store(tmp_path: Path) -> None:
 
 
 def test_places_far_from_another_region_are_told(store: Path) -> None:
-    data = stored(store, region=country("PRT"))
-    with pytest.raises(DataError, match=r"The data break rules \(30 far_outside\):\n.*km from region Portugal"):
-        data.read_table()
+    with pytest.raises(DataError, match=r"\(30 far_outside\):\n.*km from region Portugal"):
+        stored(store, region=country("PRT")).read_table()
 
 
-def test_a_store_holds_no_other_split_than_asked(root: Path) -> None:
-    with pytest.raises(ConfigError, match="split must not be store unless the data come from one"):
+def test_splits_that_other_sources_record_are_refused(root: Path, store: Path) -> None:
+    with pytest.raises(ConfigError, match="split must not be store"):
         source([root], split=StoredSplit()).read_table()
+    with pytest.raises(ConfigError, match="split must not be folders for a store"):
+        stored(store, split=FolderSplit()).read_table()
 
 
 # What is found on the way
@@ -250,10 +234,8 @@ def test_one_look_finds_everything_that_was_planted(planted: list[Path], tmp_pat
     data = source(planted)
     with pytest.raises(DataError) as caught:
         prepare_store(data, [SPEC], None)
-    first = str(caught.value).splitlines()[0]
-    assert (
-        first == "The data break rules (2 bad_row, 1 missing_view, 1 duplicate_id, 2 far_outside, 2 broken_image):"
-    )
+    counts = "(2 bad_row, 1 missing_view, 1 duplicate_id, 2 far_outside, 2 broken_image)"
+    assert counts in str(caught.value).splitlines()[0]
     table = data.findings.to_table()
     check_planted(table)
     actions = dict(zip(table["kind"], table["action"], strict=True))
@@ -270,9 +252,10 @@ def test_what_is_skipped_is_left_out_and_the_rest_is_in(planted: list[Path], tmp
     good = [f"g{at}" for at in range(20)]
     assert prepared.table["uuid"].tolist() == [*good, "mode", "turned", "long", "pano1", "spot", "again", "more"]
     assert prepared.mask.all()
+    fresh = source(planted, on_bad=dict.fromkeys(MISTAKES, "skip"), batch_size=4)
     ready = stored(tmp_path / "store")
-    ready.read_views()
-    assert ready.table["uuid"].tolist() == prepared.table["uuid"].tolist()
+    check_same_data(fresh, ready)
+    check_planted(fresh.findings.to_table())
     for row, one in enumerate(ready.table["uuid"]):  # rows, shards and slots agree in spite of what is left out
         folder = planted[1 if one == "more" else 0] / "images" / one
         expected = np.stack([SPEC.read(folder / f"{heading}.jpg") for heading in (0, 90, 180, 270)])
@@ -292,24 +275,7 @@ def test_masked_views_stay_out_and_their_places_in(planted: list[Path], tmp_path
     for name, heading in masked.items():
         assert prepared.mask[names.index(name)].tolist() == [at != heading for at in range(4)]
     assert (~prepared.mask).sum() == 5
-    fresh, ready = source(planted, **options), stored(tmp_path / "store")
-    for one in (fresh, ready):
-        one.read_views()
-    assert torch.equal(fresh.mask, ready.mask)
-    assert fresh.fingerprint() == ready.fingerprint()
-    np.testing.assert_allclose(fresh.pixel_stats(), ready.pixel_stats(), rtol=1e-12)
-    batch = next(iter(ready.loader("all")))
-    assert torch.equal(batch.mask, ready.mask[batch.index])
-
-
-def test_straight_from_files_the_same_is_found(planted: list[Path]) -> None:
-    data = source(planted, on_bad=dict.fromkeys(MISTAKES, "skip"))
-    data.read_views()
-    check_planted(data.findings.to_table())
-    assert len(data.table) == 27
-    stops = {"duplicate_id": "skip", "bad_row": "skip", "far_outside": "skip", "missing_view": "skip"}
-    with pytest.raises(DataError, match=r"The data break rules \(2 broken_image\)"):
-        source(planted, on_bad=stops).read_views()
+    check_same_data(source(planted, **options, batch_size=4), stored(tmp_path / "store"))
 
 
 # Again: what is new comes in, and nobody moves
@@ -342,26 +308,14 @@ def test_new_places_come_in_and_old_ones_keep_their_split(root: Path, store: Pat
     assert len([name for name in names if name.startswith("places-")]) == 1  # the old table is gone
 
 
-def test_a_new_place_that_is_an_old_one_joins_its_split(root: Path, store: Path, tmp_path: Path) -> None:
-    old = Store.open(store).table().set_index("uuid")
-    rows = []
-    for at in range(20):  # each beside an old place, under a new name, with images of its own
-        put_scenes(tmp_path / f"more/images/twin {at}", at)
-        rows.append([f"twin {at}", old["latitude"][IDS[at]], old["longitude"][IDS[at]]])
-    write_csv(tmp_path / "more/data.csv", rows)
-    prepared = prepare_store(source([root, tmp_path / "more"]), [SPEC], store)
-    splits = prepared.table.set_index("uuid")["split"]
-    assert [splits[f"twin {at}"] for at in range(20)] == [old["store_split"][IDS[at]] for at in range(20)]
-    assert RandomSplit(shares=[0.6, 0.2, 0.2]).assign(prepared.table).tolist() != prepared.table["split"].tolist()
-
-
 def test_a_new_place_that_bridges_two_splits_is_reported(root: Path, store: Path, tmp_path: Path) -> None:
     old = Store.open(store).table().set_index("uuid")["store_split"]
     a = next(one for one in IDS if old[one] == "train")
     b = next(one for one in IDS if old[one] == "test")
-    rows = [["spot a", *_position(root, a)], ["spot b", *_position(root, b)]]
     for one in ("spot a", "spot b"):
         put_scenes(tmp_path / f"more/images/{one}", 7)  # one look for both, byte for byte
+    coords = make_coords(30).tolist()
+    rows = [["spot a", *coords[IDS.index(a)]], ["spot b", *coords[IDS.index(b)]]]
     write_csv(tmp_path / "more/data.csv", rows)
     shutil.copytree(store, tmp_path / "second")
     keep = {"identical_image": "keep"}
@@ -370,55 +324,18 @@ def test_a_new_place_that_bridges_two_splits_is_reported(root: Path, store: Path
     splits = prepared.table.set_index("uuid")["split"]
     assert [splits[one] for one in (a, b, "spot a", "spot b")] == ["train", "test", "unused", "unused"]
     bridges = [one.reason for one in data.findings.kept if one.kind == "split_bridge"]
-    assert [reason for reason in bridges if "spot" in reason] == [
-        "(spot a) is the same as places in test and train; it is not used",
-        "(spot b) is the same as places in test and train; it is not used",
-    ]
+    assert [reason.split()[1] for reason in bridges if "spot" in reason] == ["a)", "b)"]
+    data = source([root, tmp_path / "more"], on_bad={**keep, "split_bridge": "error"})
     with pytest.raises(DataError, match="3 split_bridge"):
-        prepare_store(
-            source([root, tmp_path / "more"], on_bad={**keep, "split_bridge": "error"}),
-            [SPEC],
-            tmp_path / "second",
-        )
-
-
-def _position(root: Path, uuid: str) -> list[float]:
-    table = pd.read_csv(root / "data.csv").set_index("uuid")
-    return [table["latitude"][uuid], table["longitude"][uuid]]
-
-
-def test_recorded_blocks_stay_and_new_neighbours_make_way(tmp_path: Path) -> None:
-    random = np.random.default_rng(0)
-    towns = random.uniform((44.2, 14.2), (45.8, 17.8), (12, 2))
-
-    def put(name: str, count: int, seed: int) -> Path:
-        draws = np.random.default_rng(seed)
-        coords = (towns[draws.integers(0, 12, count)] + draws.normal(0, 0.06, (count, 2))).round(6)
-        ids = [f"{name}{at}" for at in range(count)]
-        root = write_root(tmp_path / name, ids)
-        write_csv(root / "data.csv", [[one, *place] for one, place in zip(ids, coords.tolist(), strict=True)])
-        return root
-
-    split = BlockSplit(block_km=10, buffer_km=2, shares=[0.4, 0.3, 0.3])
-    first, second = put("a", 60, 1), put("b", 60, 2)
-    old = prepare_store(source([first], split=split), [SPEC], tmp_path / "store")
-    prepared = prepare_store(source([first, second], split=split), [SPEC], tmp_path / "store")
-    assert prepared.table["split"][:60].tolist() == old.table["split"].tolist()
-    used = prepared.table[prepared.table["split"] != "unused"]
-    coords, own = used[["latitude", "longitude"]].to_numpy(), used["split"].to_numpy()
-    apart = haversine_km(coords[:, None], coords[None])
-    assert apart[own[:, None] != own[None]].min() >= 2 * (1 - 1e-6)
+        prepare_store(data, [SPEC], tmp_path / "second")
 
 
 def test_places_that_have_gone_are_an_error_unless_skipped(root: Path, store: Path, tmp_path: Path) -> None:
     before = files(store)
     part = write_root(tmp_path / "part", IDS[:20])
-    with pytest.raises(
-        DataError, match=r"\(10 gone\):\n  gone: .*place 20 is in the store, but in none of data\.roots"
-    ):
+    with pytest.raises(DataError, match=r"\(10 gone\):\n  gone: .*place 20 is in the store"):
         prepare_store(source([part]), [SPEC], store)
-    assert {key: files(store)[key] for key in before} == before
-    assert len(Store.open(store).table()) == 30
+    check_same_store(store, before)
     prepared = prepare_store(source([part], on_bad={"gone": "skip"}), [SPEC], store)
     assert len(prepared.table) == len(Store.open(store).table()) == 20
 
@@ -429,9 +346,8 @@ def test_sizes_of_an_old_store_are_kept_up(root: Path, store: Path, tmp_path: Pa
     assert [spec.size for spec in prepared.specs] == [32, 24]
     held = Store.open(store)
     for spec in (SPEC, ImageSpec(size=32)):
-        assert held.views(spec).gather(np.array([45]))[0, 2].numpy().tolist() == (
-            spec.read(more / "images/new 15/180.jpg").tolist()
-        )
+        view = held.views(spec).gather(np.array([45]))[0, 2]
+        np.testing.assert_array_equal(view, spec.read(more / "images/new 15/180.jpg"))
 
 
 def test_a_file_that_changed_is_packed_anew(tmp_path: Path) -> None:
@@ -449,19 +365,10 @@ def test_a_file_that_changed_is_packed_anew(tmp_path: Path) -> None:
 # What goes wrong
 
 
-def check_same_store(store: Path, before: dict[str, bytes]) -> None:
-    now = files(store)
-    assert {key: now[key] for key in before} == before
-
-
-def test_a_full_disk_is_told_before_work_starts(
-    root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_full_disk_is_told_first(root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     free = SimpleNamespace(free=2**24 + 30 * place_bytes(24) - 1)
     monkeypatch.setattr(shutil, "disk_usage", lambda _: free)
-    with pytest.raises(
-        StoreError, match=r"out=.* needs 0\.02 GiB of disk space, but only 0\.02 GiB are free\. Free some"
-    ):
+    with pytest.raises(StoreError, match=r"out=.* needs 0\.02 GiB of disk space, but only 0\.02 GiB"):
         prepare_store(source([root]), [SPEC], tmp_path / "store")
     assert not is_store(tmp_path / "store")
     free.free += 1
@@ -480,12 +387,8 @@ def test_a_root_that_vanishes_half_way(tmp_path: Path, monkeypatch: pytest.Monke
         return real(places, specs)
 
     monkeypatch.setattr(packing, "inspect_in_order", vanishing)
-    with pytest.raises(MissingFileError) as caught:
+    with pytest.raises(MissingFileError, match=rf"data\.roots {root} disappeared"):
         prepare_store(source([root]), [SPEC], tmp_path / "store")
-    assert str(caught.value) == (
-        f"data.roots {root} disappeared while it was being read. Packed shards are kept. Make the folder "
-        "available again and repeat the command."
-    )
     assert not is_store(tmp_path / "store")
     assert not list(tmp_path.glob("store/**/*.part"))
     (tmp_path / "away").rename(root)
@@ -521,52 +424,31 @@ def test_two_at_once_are_refused(root: Path, store: Path) -> None:
     prepare_store(source([root]), [SPEC], store)
 
 
-def test_a_half_store_is_never_read(store: Path) -> None:
-    manifest = json.loads((store / "store.json").read_text())
-    shard = store / "views/px24-crop" / f"{manifest['images']['px24-crop']['shards'][1]}.bin"
-    whole = shard.read_bytes()
-    shard.write_bytes(whole[:-1])
-    size = 8 * place_bytes(24)
-    with pytest.raises(StoreError, match=rf"\.bin must have {size:,} bytes, got {size - 1}\. Prepare it again"):
-        Store.open(store)
-    shard.unlink()
-    with pytest.raises(StoreError, match=r"got 0\. Prepare it again"):
-        Store.open(store)
-    shard.write_bytes(whole)
-    Store.open(store)
-    table = store / manifest["table"]
-    content = table.read_bytes()
-    table.write_bytes(content[:100])
-    with pytest.raises(StoreError, match=rf"parquet must have {len(content):,} bytes\. Prepare it again"):
-        Store.open(store)
-    with pytest.raises(StoreError, match=r"parquet cannot be read \(.*Its recorded splits are lost"):
-        Store(store, manifest).table()
-    table.unlink()
-    with pytest.raises(StoreError, match=r"parquet must have"):
-        Store.open(store)
-    table.write_bytes(content)
-    facts = store / manifest["facts"]
-    facts.write_bytes(facts.read_bytes()[:-1])
-    with pytest.raises(StoreError, match=r"npz cannot be read \(.*Prepare it again"):
-        Store(store, manifest).digests()
-
-
-@pytest.mark.parametrize("broken", ["shard", "facts", "thumbnails"])
-def test_a_damaged_store_is_mended_by_preparing_again(broken: str, root: Path, store: Path) -> None:
+@pytest.mark.parametrize("damaged", ["shard", "facts", "thumbnails", "table"])
+def test_a_damaged_store_is_refused_and_mended_by_preparing_again(damaged: str, root: Path, store: Path) -> None:
     before = files(store)
     manifest = json.loads((store / "store.json").read_text())
     shard = manifest["images"]["px24-crop"]["shards"][2]
-    name = manifest[broken] if broken != "shard" else f"views/px24-crop/{shard}.bin"
+    name = f"views/px24-crop/{shard}.bin" if damaged == "shard" else manifest[damaged]
     (store / name).write_bytes(before[name][:-3])
-    with pytest.raises(StoreError, match="Prepare it again"):
+    with pytest.raises(StoreError, match=rf"{name} must have {len(before[name]):,} bytes.*Prepare it again"):
         Store.open(store)
+    if damaged == "table":
+        with pytest.raises(StoreError, match=r"parquet cannot be read \(.*Its recorded splits are lost"):
+            prepare_store(source([root]), [SPEC], store)
+        return
+    if damaged == "facts":
+        with pytest.raises(StoreError, match=r"npz cannot be read \(.*Prepare it again"):
+            Store(store, manifest).digests()
+
     prepared = prepare_store(source([root]), [SPEC], store)
-    assert prepared.num_reused == (22 if broken == "shard" else 30)
+    assert prepared.num_reused == (22 if damaged == "shard" else 30)
     Store.open(store)
-    after = files(store)
-    assert {key: after[key] for key in before if key != "store.json"} == {
-        key: before[key] for key in before if key != "store.json"
-    }
+    del before["store.json"]
+    check_same_store(store, before)
+    (store / name).unlink()
+    with pytest.raises(StoreError, match=rf"{name} must have"):
+        Store.open(store)
 
 
 def test_a_folder_of_other_things_is_no_place_for_a_store(root: Path, tmp_path: Path) -> None:
@@ -578,17 +460,11 @@ def test_a_folder_of_other_things_is_no_place_for_a_store(root: Path, tmp_path: 
         for name in mine:
             (folder / name).parent.mkdir(parents=True, exist_ok=True)
             (folder / name).write_text(name)
-    with pytest.raises(StoreError) as caught:
+    with pytest.raises(StoreError, match=r"mine must be a store, or .* got \['facts-of-life.npz', 'movie.part', "):
         prepare_store(source([root]), [SPEC], tmp_path / "mine")
-    assert str(caught.value) == (
-        f"out={tmp_path / 'mine'} must be a store, or a folder that is new or empty, got ['facts-of-life.npz', "
-        "'movie.part', 'places-2024.parquet', 'thumbnails-old.npy']. Choose another folder."
-    )
     prepare_store(source([root]), [SPEC, ImageSpec(size=16)], tmp_path / "store")
     for folder in (tmp_path / "mine", tmp_path / "store"):
         assert {name: (folder / name).read_text() for name in mine} == {name: name for name in mine}
-    with pytest.raises(StoreError, match="must be a store, or a folder that is new or empty"):
-        prepare_store(source([root]), [SPEC], root)
 
 
 def test_columns_of_the_users_are_kept_whatever_their_names(tmp_path: Path) -> None:
@@ -606,9 +482,7 @@ def test_columns_of_the_users_are_kept_whatever_their_names(tmp_path: Path) -> N
 
 
 @pytest.mark.parametrize("order", [[24, 224], [224, 24]])
-def test_which_places_are_in_does_not_depend_on_the_order_of_sizes(
-    order: list[int], root: Path, tmp_path: Path
-) -> None:
+def test_the_order_of_sizes_does_not_choose_places(order: list[int], root: Path, tmp_path: Path) -> None:
     for size in order:
         data = source([root])
         prepared = prepare_store(data, [ImageSpec(size=size)], tmp_path / "store")
@@ -676,16 +550,13 @@ def test_looking_beside_a_store_says_what_would_be_added_to_it(root: Path, store
 def test_a_fraction_of_a_store_is_that_of_its_files(root: Path, tmp_path: Path) -> None:
     split = RandomSplit(shares=[0.6, 0.2, 0.2], seed=5)
     prepare_store(source([root], split=split), [SPEC], tmp_path / "store")
-    fresh, ready = source([root], split=split, fraction=0.5), stored(tmp_path / "store", fraction=0.5)
-    for data in (fresh, ready):
-        data.read_table()
+    fresh = source([root], split=split, fraction=0.5, batch_size=4)
+    ready = stored(tmp_path / "store", fraction=0.5)
+    check_same_data(fresh, ready)
     assert (fresh.table["split"] == "unused").any()
-    assert ready.table["split"].tolist() == fresh.table["split"].tolist()
 
 
-def test_a_store_that_is_replaced_meanwhile_is_kept_by_who_reads_it(
-    root: Path, store: Path, tmp_path: Path
-) -> None:
+def test_a_reader_keeps_a_store_that_is_replaced(root: Path, store: Path, tmp_path: Path) -> None:
     data = stored(store)
     prepare_store(source([root, write_more(tmp_path)]), [SPEC], store)
     data.read_views()
@@ -694,70 +565,31 @@ def test_a_store_that_is_replaced_meanwhile_is_kept_by_who_reads_it(
     assert len(data.views.gather(np.arange(30))) == 30
 
 
-def test_a_store_has_no_folders_to_split_by(store: Path) -> None:
-    with pytest.raises(
-        ConfigError, match=r"split must not be folders for a store\. It recorded them: split=store\."
-    ):
-        stored(store, split=FolderSplit()).read_table()
-
-
 @pytest.mark.parametrize(
     ("text", "message"),
     [
         ("", "is not the manifest of a store"),
         ("[]", "is not the manifest of a store"),
-        ("{}", "is not the manifest of a store"),
         ('{"format": 1}', "is not the manifest of a store (it lacks label, decoder, "),
         ('{"format": 2}', "has format 2; this version reads up to 1. Update geoguesser."),
     ],
 )
 def test_manifests_that_are_none(text: str, message: str, tmp_path: Path) -> None:
     (tmp_path / "store.json").write_text(text)
-    with pytest.raises(StoreError) as caught:
+    with pytest.raises(StoreError, match=re.escape(message)):
         Store.open(tmp_path)
-    assert message in str(caught.value)
 
 
 def test_a_folder_without_a_store_names_the_remedy(tmp_path: Path) -> None:
-    with pytest.raises(MissingFileError) as caught:
+    with pytest.raises(MissingFileError, match=r"a folder with store\.json\. python -m geoguesser\.prepare"):
         Store.open(tmp_path)
-    assert str(caught.value) == (
-        f"data.path={tmp_path} must be a folder with store.json. "
-        f"python -m geoguesser.prepare 'data.roots=[A,B]' out={tmp_path} makes one."
-    )
 
 
 @pytest.mark.parametrize("image", [ImageSpec(size=112), ImageSpec(size=24, fit="squash")])
 def test_a_size_that_the_store_has_not_names_those_it_has(image: ImageSpec, store: Path) -> None:
-    with pytest.raises(ConfigError) as caught:
+    message = rf"image must be a size .*: image\.size=24 image\.fit=crop, got .*Or .* image\.size={image.size}"
+    with pytest.raises(ConfigError, match=message):
         stored(store, image=image)
-    assert f"image must be a size that the store {store} holds: image.size=24 image.fit=crop" in str(caught.value)
-    assert f"Or pack this size too: python -m geoguesser.prepare ... image.size={image.size}" in str(caught.value)
-
-
-def test_only_looking_writes_nothing(root: Path, tmp_path: Path) -> None:
-    looked = prepare_store(source([root]), [SPEC], None)
-    kept = prepare_store(source([root]), [SPEC], tmp_path / "store")
-    assert isinstance(looked, PreparedDataset)
-    pd.testing.assert_frame_equal(looked.table, kept.table)
-    assert (looked.audit, looked.pixel_stats) == (kept.audit, kept.pixel_stats)
-    np.testing.assert_array_equal(looked.image_stats.views, kept.image_stats.views)
-
-
-# Reading
-
-
-def test_views_of_a_store_are_gathered_across_shards(store: Path) -> None:
-    views = Store.open(store).views(SPEC)
-    assert isinstance(views, StoreViews)
-    rows = np.array([29, 0, 7, 8, 8, 15, 16])
-    whole = views.gather(np.arange(30))
-    assert torch.equal(views.gather(rows), whole[rows])
-    assert torch.equal(views.take(rows).gather(np.array([6, 0])), whole[[16, 29]])
-    assert not views.benefits_from_workers
-    got = views.gather(np.array([3]))
-    got += 1  # a batch is the caller's own
-    assert torch.equal(views.gather(np.array([3]))[0], whole[3])
 
 
 # Real disks that are full or cannot be written (they need a mount, so they are skipped where that is not allowed)
@@ -768,9 +600,8 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
     """A disk of one MiB."""
     disk = tmp_path / "disk"
     disk.mkdir()
-    made = subprocess.run(
-        ["mount", "-t", "tmpfs", "-o", "size=1m", "tmpfs", disk], capture_output=True, check=False
-    )
+    words = ["mount", "-t", "tmpfs", "-o", "size=1m", "tmpfs", disk]
+    made = subprocess.run(words, capture_output=True, check=False)
     if made.returncode:
         pytest.skip("no mount is allowed here")
     yield disk
@@ -787,12 +618,8 @@ def test_a_disk_that_fills_up_half_way(tmp_path: Path, small_disk: Path, monkeyp
     more = write_root(tmp_path / "more", [f"other {at}" for at in range(60)], seed=1)
     ballast = small_disk / "ballast"
     ballast.write_bytes(bytes(2**19 - 2**16))
-    with pytest.raises(StoreError) as caught:
+    with pytest.raises(StoreError, match=r"cannot be written \(No space left on device\)\. Free some space"):
         prepare_store(source([root, more]), [SPEC], out)
-    assert str(caught.value) == (
-        f"out={out} cannot be written (No space left on device). Free some space. Packed shards are kept, and "
-        "repeating the command continues from there."
-    )
     check_same_store(out, before)
     assert len(Store.open(out).table()) == 30
     ballast.unlink()
@@ -806,8 +633,5 @@ def test_a_disk_that_fills_up_half_way(tmp_path: Path, small_disk: Path, monkeyp
 def test_a_disk_that_cannot_be_written(root: Path, small_disk: Path) -> None:
     subprocess.run(["mount", "-o", "remount,ro", small_disk], check=True)
     for out in (small_disk, small_disk / "new"):
-        with pytest.raises(StoreError) as caught:
+        with pytest.raises(StoreError, match=r"cannot be written \(Read-only file system\)\. Choose a folder"):
             prepare_store(source([root]), [SPEC], out)
-        assert str(caught.value).startswith(
-            f"out={out} cannot be written (Read-only file system). Choose a folder that can be written"
-        )

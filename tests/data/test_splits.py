@@ -12,7 +12,6 @@ import pandas as pd
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from scipy import stats
 
 from geoguesser.data.splits import (
     SPLIT_NAMES,
@@ -30,9 +29,6 @@ from geoguesser.errors import ConfigError, DataError
 
 SHARES = [0.8, 0.1, 0.1]
 MANY = [str(uuids.UUID(int=at * 7919)) for at in range(10_000)]
-some_ids = st.lists(
-    st.text(st.characters(max_codepoint=0x17F), min_size=1, max_size=12), unique=True, min_size=1, max_size=40
-)
 
 
 def make_table(ids: list[str], **columns: Any) -> pd.DataFrame:
@@ -49,54 +45,28 @@ def by_hand(one: str, salt: str) -> float:
     return int(digest, 16) // 2**11 / 2**53
 
 
+def side_by_hand(one: str, seed: int) -> str:
+    """Returns the split of an id by `SHARES`."""
+    share = by_hand(one, f"split{seed}")
+    return "train" if share < 0.8 else "val" if share < 0.9 else "test"
+
+
 # The hash
-
-
-@settings(max_examples=50, deadline=None)
-@given(ids=some_ids, salt=st.sampled_from(["split0", "fold3", "fraction12"]))
-def test_the_hash_is_that_of_hashlib(ids: list[str], salt: str) -> None:
-    shares = hash_share(ids, salt)
-    assert shares.tolist() == [by_hand(one, salt) for one in ids]
-    assert ((shares >= 0) & (shares < 1)).all()
 
 
 def test_the_hash_is_the_same_for_ever() -> None:
     """A change here would move places between the splits of published results."""
-    np.testing.assert_allclose(
-        hash_share(["a", "0001", "Šibenik"], "split0"),
-        [0.0960166822387627, 0.9125201337943426, 0.9514142524701212],
-        rtol=1e-12,
-    )
-
-
-@pytest.mark.parametrize("salt", ["split0", "split1", "val0", "fold0", "fraction0"])
-def test_the_hash_is_uniform(salt: str) -> None:
-    assert stats.kstest(hash_share(MANY, salt), "uniform").pvalue > 1e-3
-
-
-def test_salts_are_independent() -> None:
-    salts = ["split0", "split1", "val0", "fold0", "fraction0"]
-    shares = np.stack([hash_share(MANY, salt) for salt in salts])
-    off_diagonal = np.corrcoef(shares)[~np.eye(len(salts), dtype=bool)]
-    assert np.abs(off_diagonal).max() < 0.04  # four standard errors of 10,000
-    squares, *_ = np.histogram2d(shares[0], shares[1], bins=10, range=((0, 1), (0, 1)))
-    assert stats.chisquare(squares.ravel()).pvalue > 1e-3
+    expected = [0.0960166822387627, 0.9125201337943426, 0.9514142524701212]
+    np.testing.assert_allclose(hash_share(["a", "0001", "Šibenik"], "split0"), expected, rtol=1e-12)
 
 
 # Random
 
 
-@pytest.mark.parametrize("shares", [SHARES, [0.7, 0.2, 0.1], [0.34, 0.33, 0.33], [0.98, 0.01, 0.01]])
-@pytest.mark.parametrize("seed", [0, 1, 2])
-def test_shares_are_kept_within_chance(shares: list[float], seed: int) -> None:
-    splits = RandomSplit(shares=shares, seed=seed).assign(make_table(MANY))
-    np.testing.assert_allclose([(splits == name).mean() for name in SPLIT_NAMES], shares, atol=0.015)
-
-
-def test_a_side_is_a_stretch_of_the_hash() -> None:
-    for one, side in sides(RandomSplit(shares=SHARES, seed=4), MANY[:500]).items():
-        share = by_hand(one, "split4")
-        assert side == ("train" if share < 0.8 else "val" if share < 0.9 else "test")
+@pytest.mark.parametrize("seed", [0, 4])
+def test_a_side_is_a_stretch_of_the_hash(seed: int) -> None:
+    splits = RandomSplit(shares=SHARES, seed=seed).assign(make_table(MANY[:500]))
+    assert splits.tolist() == [side_by_hand(one, seed) for one in MANY[:500]]
 
 
 @settings(max_examples=50, deadline=None)
@@ -109,87 +79,38 @@ def test_a_place_keeps_its_side(order: list[int], kept: int, seed: int) -> None:
         assert sides(split, some) == {one: everyone[one] for one in some}
 
 
-def test_another_seed_is_another_split() -> None:
-    first, second = (RandomSplit(shares=SHARES, seed=seed).assign(make_table(MANY)) for seed in (0, 1))
-    assert (first == second).mean() == pytest.approx(0.8**2 + 2 * 0.1**2, abs=0.02)  # as often as by chance
-
-
-@pytest.mark.parametrize(
-    ("shares", "message"),
-    [
-        ([0.8, 0.2], "must be three numbers that sum to 1, got [0.8, 0.2]."),
-        ([0.25] * 4, "must be three numbers that sum to 1, got [0.25, 0.25, 0.25, 0.25]."),
-        ([0.8, 0.1, 0.2], "must be three numbers that sum to 1, got [0.8, 0.1, 0.2]."),
-        ([80, 10, 10], "must be a number above 0 to 1, got 80."),
-        ([0.9, 0.1, 0.0], "must be a number above 0 to 1, got 0.0."),
-        ([0.9, 0.2, -0.1], "must be a number above 0 to 1, got -0.1."),
-        ([0.8, "0.1", 0.1], "must be a number above 0 to 1, got '0.1'."),
-        ([0.8, None, 0.1], "must be a number above 0 to 1, got None."),
-        (None, "must be three numbers that sum to 1, got None."),
-        (0.8, "must be three numbers that sum to 1, got 0.8."),
-    ],
-)
-def test_shares_that_are_none(shares: Any, message: str) -> None:
-    with pytest.raises(ConfigError) as caught:
-        RandomSplit(shares=shares).assign(make_table(MANY[:100]))
-    assert str(caught.value) == f"split.shares {message}"
-
-
 def test_shares_may_miss_one_by_rounding() -> None:
     assert set(RandomSplit(shares=[0.7, 0.15, 0.15 + 1e-9]).assign(make_table(MANY))) == set(SPLIT_NAMES)
-
-
-@pytest.mark.parametrize("seed", [-1, 1.5, True, "0", None])
-def test_a_seed_that_is_none(seed: Any) -> None:
-    with pytest.raises(ConfigError) as caught:
-        RandomSplit(shares=SHARES, seed=seed).assign(make_table(MANY[:100]))
-    assert str(caught.value) == f"split.seed must be an integer from 0 up, got {seed!r}."
 
 
 # Empty splits
 
 
-def refusal(split: Split, ids: list[str]) -> str:
-    """What is said where a split is empty, or nothing."""
-    try:
-        split.assign(make_table(ids))
-    except DataError as error:
-        return str(error)
-    return ""
-
-
-EMPTY_SPLIT = re.compile(
-    r"split must leave no split empty, but (.+) would be \(train (\d+), val (\d+), test (\d+)\)\. "
-    r"The hash can do that to few places: split\.seed=(\d+) fills all three\."
-)
-
-
 @pytest.mark.parametrize("count", [3, 4, 6, 10])
 def test_an_empty_split_is_refused_with_a_seed_that_works(count: int) -> None:
     ids = [f"place {at}" for at in range(count)]
-    refusals = {seed: refusal(RandomSplit(shares=SHARES, seed=seed), ids) for seed in range(20)}
-    for seed, message in refusals.items():
-        filled = {"train" if by_hand(one, f"split{seed}") < 0.8 else "rest" for one in ids}
-        if not message:
-            assert filled == {"train", "rest"}
+    refused = 0
+    for seed in range(20):
+        splits = [side_by_hand(one, seed) for one in ids]
+        if set(splits) == set(SPLIT_NAMES):
+            assert RandomSplit(shares=SHARES, seed=seed).assign(make_table(ids)).tolist() == splits
             continue
-        match = EMPTY_SPLIT.fullmatch(message)
-        assert match, message
-        counts = dict(zip(SPLIT_NAMES, map(int, match.groups()[1:4]), strict=True))
-        assert sum(counts.values()) == count
-        assert match[1].split(" and ") == [name for name in SPLIT_NAMES if not counts[name]]
-        suggested = RandomSplit(shares=SHARES, seed=int(match[5]))
-        assert set(suggested.assign(make_table(ids))) == set(SPLIT_NAMES)
-    assert sum(map(bool, refusals.values())) > 3  # or nothing was tested
+
+        refused += 1
+        empty = " and ".join(name for name in SPLIT_NAMES if name not in splits)
+        counts = ", ".join(f"{name} {splits.count(name)}" for name in SPLIT_NAMES)
+        message = rf"but {empty} would be \({counts}\)\. .*: split\.seed=(\d+) fills all three\."
+        with pytest.raises(DataError, match=message) as caught:
+            RandomSplit(shares=SHARES, seed=seed).assign(make_table(ids))
+        suggested = re.search(message, str(caught.value))[1]
+        assert set(RandomSplit(shares=SHARES, seed=int(suggested)).assign(make_table(ids))) == set(SPLIT_NAMES)
+    assert refused > 3  # or nothing was tested
 
 
 def test_where_no_seed_helps_the_message_says_so() -> None:
-    with pytest.raises(DataError) as caught:
+    message = r"val and test would be \(train 3, val 0, test 0\)\. Add places, or choose other split\.shares"
+    with pytest.raises(DataError, match=message):
         RandomSplit(shares=[1 - 2e-6, 1e-6, 1e-6]).assign(make_table(["a", "b", "c"]))
-    assert str(caught.value) == (
-        "split must leave no split empty, but val and test would be (train 3, val 0, test 0). "
-        "Add places, or choose other split.shares."
-    )
 
 
 @pytest.mark.parametrize("count", [0, 1, 2])
@@ -199,9 +120,8 @@ def test_where_no_seed_helps_the_message_says_so() -> None:
     ids=lambda one: type(one).__name__,
 )
 def test_fewer_than_three_places(split: Split, count: int) -> None:
-    with pytest.raises(DataError) as caught:
+    with pytest.raises(DataError, match=f"^data must hold at least 3 places.*, got {count}"):
         split.assign(make_table(["a", "b"][:count], split="train", folder_split="train"))
-    assert str(caught.value) == f"data must hold at least 3 places, one for each split, got {count}."
 
 
 # By column and by folders
@@ -210,54 +130,40 @@ WORDS = ["train", "Training", " TRAIN ", "val", "valid", "Validation", "test", "
 MEANT = ["train", "train", "train", "val", "val", "val", "test", "test"]
 
 
-@pytest.mark.parametrize("column", ["split", "part"])
-def test_a_column_is_taken_at_its_word(column: str) -> None:
-    table = make_table(MANY[:8], **{column: WORDS})
-    assert ColumnSplit(column=column).assign(table).tolist() == MEANT
-
-
-def test_folders_are_taken_at_their_word() -> None:
-    assert FolderSplit().assign(make_table(MANY[:8], folder_split=MEANT)).tolist() == MEANT
+@pytest.mark.parametrize(
+    ("split", "column"),
+    [(ColumnSplit(), "split"), (ColumnSplit(column="part"), "part"), (FolderSplit(), "folder_split")],
+)
+def test_columns_and_folders_are_taken_at_their_word(split: Split, column: str) -> None:
+    assert split.assign(make_table(MANY[:8], **{column: WORDS})).tolist() == MEANT
 
 
 def test_a_missing_column() -> None:
-    with pytest.raises(DataError) as caught:
-        ColumnSplit(column="part").assign(
-            make_table(["a", "b", "c"], split="train", row="data.csv row 2", root="r")
-        )
-    assert str(caught.value) == ("split.column=part must be a column of every data.csv. Columns are: uuid, split.")
+    table = make_table(["a", "b", "c"], split="train", row="data.csv row 2", root="r")
+    with pytest.raises(DataError, match=r"^split\.column=part must be a column .*Columns are: uuid, split\.$"):
+        ColumnSplit(column="part").assign(table)
 
 
-@pytest.mark.parametrize(("word", "shown"), [("dev", "'dev'"), ("", "''"), ("0", "'0'"), (None, "None|nan")])
+@pytest.mark.parametrize(("word", "shown"), [("dev", "'dev'"), ("", "''"), ("0", "'0'"), (None, "'?(None|nan)'?")])
 def test_an_unknown_word(word: str | None, shown: str) -> None:
     """A column that one root of several lacks is a missing word too."""
     table = make_table(["a", "b", "c", "d"], split=["train", word, "val", word])
-    with pytest.raises(DataError) as caught:
+    message = rf"^place b: column split must say train, val or test \(2 places do not\), got {shown}\."
+    with pytest.raises(DataError, match=message):
         ColumnSplit().assign(table)
-    message = r"place b: column split must say train, val or test \(2 places do not\), got "
-    remedy = r"Write one of these words for each place; for folds, a column of them per fold\."
-    assert re.fullmatch(rf"{message}'?({shown})'?\. {remedy}", str(caught.value)), str(caught.value)
 
 
 def test_places_outside_the_folders() -> None:
     table = make_table(["a", "b", "c", "d"], folder_split=["train", "", "val", ""])
-    with pytest.raises(DataError) as caught:
+    with pytest.raises(DataError, match=r"^place b must lie in a folder train, val or test \(2 places do not\)"):
         FolderSplit(val_share=0.1).assign(table)
-    assert str(caught.value) == (
-        "place b must lie in a folder train, val or test (2 places do not). "
-        "Choose split=random, or sort the folders."
-    )
 
 
 @pytest.mark.parametrize(("split", "column"), [(ColumnSplit(), "split"), (FolderSplit(), "folder_split")])
 def test_a_recorded_split_without_val(split: Split, column: str) -> None:
     table = make_table(["a", "b", "c"], **{column: ["train", "train", "test"]})
-    with pytest.raises(DataError) as caught:
+    with pytest.raises(DataError, match=r"val would be \(train 2, val 0, test 1\)\. .*split\.val_share=0\.1"):
         split.assign(table)
-    assert str(caught.value) == (
-        "split must leave no split empty, but val would be (train 2, val 0, test 1). "
-        "Assign at least one place to each of train, val and test, or set split.val_share=0.1."
-    )
 
 
 @pytest.mark.parametrize(("kind", "column"), [(ColumnSplit, "split"), (FolderSplit, "folder_split")])
@@ -272,14 +178,6 @@ def test_val_share_draws_validation_from_training_alone(kind: Any, column: str) 
 def test_val_share_leaves_a_named_val_alone() -> None:
     words = [SPLIT_NAMES[at % 3] for at in range(300)]
     assert ColumnSplit(val_share=0.5).assign(make_table(MANY[:300], split=words)).tolist() == words
-
-
-@pytest.mark.parametrize("share", [-0.1, 0.95, True, "0.1", float("nan")])
-@pytest.mark.parametrize(("kind", "column"), [(ColumnSplit, "split"), (FolderSplit, "folder_split")])
-def test_a_val_share_that_is_none(kind: Any, column: str, share: Any) -> None:
-    with pytest.raises(ConfigError) as caught:
-        kind(val_share=share).assign(make_table(["a", "b", "c"], **{column: ["train", "train", "test"]}))
-    assert str(caught.value) == f"split.val_share must be a number from 0 to 0.9, got {share!r}."
 
 
 # Folds
@@ -301,27 +199,9 @@ def test_folds_are_of_a_size_and_val_is_a_share_of_the_rest() -> None:
         np.testing.assert_allclose([(splits == name).mean() for name in SPLIT_NAMES], [0.6, 0.2, 0.2], atol=0.015)
 
 
-@pytest.mark.parametrize(
-    ("options", "message"),
-    [
-        ({"folds": 1}, "split.folds must be an integer from 2 up, got 1."),
-        ({"folds": 5, "fold": 5}, "split.fold must be an integer from 0 to 4, got 5."),
-        ({"fold": -1}, "split.fold must be an integer from 0 to 4, got -1."),
-        ({"val_share": 0.0}, "split.val_share must be a number above 0 to 0.9, got 0.0."),
-        ({"val_share": 1}, "split.val_share must be a number above 0 to 0.9, got 1."),
-    ],
-)
-def test_folds_that_are_none(options: dict[str, Any], message: str) -> None:
-    with pytest.raises(ConfigError) as caught:
-        KFoldSplit(**options).assign(make_table(MANY[:100]))
-    assert str(caught.value) == message
-
-
 def test_an_empty_fold_is_refused() -> None:
-    with pytest.raises(DataError) as caught:
+    with pytest.raises(DataError, match=r"test .*Choose another split\.seed, or fewer split\.folds"):
         KFoldSplit(folds=1000, fold=0).assign(make_table(["a", "b", "c"]))
-    assert str(caught.value).endswith("Choose another split.seed, or fewer split.folds.")
-    assert "test" in str(caught.value)
 
 
 # Fractions
@@ -335,29 +215,9 @@ def test_fractions_are_nested(small: float, large: float, seed: int) -> None:
     assert few.tolist() == [by_hand(one, f"fraction{seed}") < min(small, large) for one in MANY[:500]]
 
 
-@pytest.mark.parametrize("fraction", [0.01, 0.1, 0.5, 0.9, 1.0])
-def test_a_fraction_keeps_about_its_share(fraction: float) -> None:
-    assert thin_training(MANY, fraction, 0).mean() == pytest.approx(fraction, abs=0.015)
-
-
-def test_a_fraction_of_the_training_places_is_drawn_afresh() -> None:
-    """Thinning by the hash that made the split would keep all of a share's lower end or nothing of it."""
-    splits = RandomSplit(shares=SHARES).assign(make_table(MANY))
-    train = [one for one, side in zip(MANY, splits, strict=True) if side == "train"]
-    assert thin_training(train, 0.5, 0).mean() == pytest.approx(0.5, abs=0.02)
-
-
 def test_a_fraction_must_leave_a_place() -> None:
-    with pytest.raises(DataError) as caught:
+    with pytest.raises(DataError, match=r"^data\.fraction must leave a training place of 3, got 1e-09"):
         thin_training(["a", "b", "c"], 1e-9, 0)
-    assert str(caught.value) == "data.fraction must leave a training place of 3, got 1e-09."
-
-
-@pytest.mark.parametrize("fraction", [0.0, -0.5, 1.01, True, "1"])
-def test_a_fraction_that_is_none(fraction: Any) -> None:
-    with pytest.raises(ConfigError) as caught:
-        thin_training(MANY[:10], fraction, 0)
-    assert str(caught.value) == f"data.fraction must be a number above 0 to 1, got {fraction!r}."
 
 
 # The calibration part of validation
@@ -382,7 +242,35 @@ def test_none_are_held_out_where_either_part_would_be_small() -> None:
     assert draw_calibration_places([], 0.33, 1, 0).shape == (0,)
 
 
-def test_what_is_held_out_has_rules() -> None:
+# Values
+
+
+@pytest.mark.parametrize(
+    ("kind", "key", "rule", "values"),
+    [
+        (RandomSplit, "shares", "three numbers that sum to 1", [[0.8, 0.2], [0.8, 0.1, 0.2], 0.8, None]),
+        (RandomSplit, "shares", "a number above 0 to 1", [[80, 10, 10], [0.9, 0.1, 0.0], [0.8, "0.1", 0.1]]),
+        (RandomSplit, "seed", "an integer from 0 up", [-1, 1.5, True, "0", None]),
+        (ColumnSplit, "val_share", "a number from 0 to 0.9", [-0.1, 0.95, True, "0.1", float("nan")]),
+        (FolderSplit, "val_share", "a number from 0 to 0.9", [-0.1, 0.95, True, "0.1", float("nan")]),
+        (KFoldSplit, "folds", "an integer from 2 up", [1]),
+        (KFoldSplit, "fold", "an integer from 0 to 4", [-1, 5]),
+        (KFoldSplit, "val_share", "a number above 0 to 0.9", [0.0, 1]),
+    ],
+)
+def test_values_that_are_none(kind: Any, key: str, rule: str, values: list[Any]) -> None:
+    words = ["train"] * 8 + ["test"] * 2
+    table = make_table(MANY[:10], split=words, folder_split=words)
+    required = {"shares": SHARES} if kind is RandomSplit else {}
+    for value in values:
+        with pytest.raises(ConfigError, match=f"^split.{key} must be {rule}, got"):
+            kind(**required | {key: value}).assign(table)
+
+
+def test_fractions_that_are_none() -> None:
+    for fraction in (0.0, -0.5, 1.01, True, "1"):
+        with pytest.raises(ConfigError, match=r"^data\.fraction must be a number above 0 to 1, got"):
+            thin_training(MANY[:10], fraction, 0)
     for share in (-0.1, 0.95, "half", None, True):
         with pytest.raises(ConfigError, match=r"^calibration\.fraction must be a number from 0 to 0\.9, got"):
             check_calibration(share, 20)

@@ -18,7 +18,8 @@ from hydra import compose, initialize_config_dir
 from omegaconf import OmegaConf
 
 import geoguesser
-from geoguesser.commands.configs import check_keys, conf_dir, instantiate_node, read_config
+from geoguesser.commands.configs import check_keys, conf_dir, instantiate_node
+from geoguesser.commands.recorded_config import read_config
 from geoguesser.data.demo.dataset import ensure_demo
 from geoguesser.data.sources.base import SourceKind, source_from_config
 from geoguesser.errors import CheckpointError

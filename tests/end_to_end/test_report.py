@@ -22,7 +22,7 @@ from PIL import Image
 from playwright.sync_api import expect
 from support.browser import CHROMIUM, needs_browser, open_page
 
-from geoguesser.commands.configs import read_config
+from geoguesser.commands.recorded_config import read_config
 from geoguesser.commands.report import run_report
 from geoguesser.errors import CheckpointError, ConfigError, DataError, MissingFileError
 from geoguesser.geo.distance import haversine_km

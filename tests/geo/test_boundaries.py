@@ -7,15 +7,17 @@ from pathlib import Path
 
 import geopandas
 import numpy as np
-import pyproj
 import pytest
 import shapely
 from shapely.geometry import LineString, MultiPolygon, Point, Polygon, box
+from support.vector_files import write_layer
 
 from geoguesser.errors import ConfigError, MissingFileError, RegionError
 from geoguesser.geo.boundaries import (
     check_polygons,
+    extract_ring_segments,
     find_country,
+    find_nearest_on_segments,
     load_countries,
     read_boundary_file,
     read_country,
@@ -25,9 +27,8 @@ from geoguesser.geo.boundaries import (
 SQUARE = box(15.0, 45.0, 16.0, 46.0)
 
 
-def write(path: Path, *geometries: shapely.Geometry | None, crs: object = 4326) -> Path:
-    geopandas.GeoDataFrame(geometry=list(geometries), crs=crs).to_file(path)
-    return path
+def to_crs(shape: shapely.Geometry, crs: int) -> shapely.Geometry:
+    return geopandas.GeoSeries([shape], crs=4326).to_crs(crs).iloc[0]
 
 
 def message_of(path: Path) -> str:
@@ -51,10 +52,7 @@ def test_the_archive_holds_250_countries_with_a_name_and_unique_codes() -> None:
 @pytest.mark.parametrize(
     ("code", "lat", "lon"),
     [
-        ("HRV", 45.815, 15.982),  # Zagreb
         ("SVN", 46.056, 14.506),  # Ljubljana
-        ("FRA", 48.857, 2.352),  # Paris
-        ("JPN", 35.690, 139.690),  # Tokyo
         ("NZL", -43.532, 172.636),  # Christchurch
         ("FJI", -17.80, 178.00),  # inland of Viti Levu
         ("RUS", 55.756, 37.617),  # Moscow
@@ -72,14 +70,6 @@ def test_a_city_lies_in_its_country(code: str, lat: float, lon: float) -> None:
 def test_an_enclave_is_a_hole() -> None:
     assert not read_country("ZAF").contains(Point(28.5, -29.5))  # Lesotho
     assert not read_country("ITA").contains(Point(12.453, 41.903))  # the Vatican
-
-
-def test_croatia_is_natural_earths() -> None:
-    land = read_country("HRV")
-    assert isinstance(land, MultiPolygon)
-    assert len(land.geoms) == 25
-    assert shapely.get_num_coordinates(land) == 2341
-    assert land.is_valid
 
 
 def test_the_world_is_all_countries_together() -> None:
@@ -127,8 +117,8 @@ def test_a_wrong_code_suggests_near_ones(wrong: str, suggested: list[str]) -> No
 
 
 @pytest.mark.parametrize("wrong", ["", "Q9Q", 12])
-def test_the_message_for_other_codes_names_their_standard(wrong: object) -> None:
-    with pytest.raises(ConfigError, match=rf"^region\.code must be .*, got {wrong!r}\. Codes are those of ISO"):
+def test_a_code_without_near_ones_is_refused(wrong: object) -> None:
+    with pytest.raises(ConfigError, match=rf"^region\.code must be .*, got {wrong!r}"):
         find_country(wrong)
 
 
@@ -136,30 +126,27 @@ def test_the_message_for_other_codes_names_their_standard(wrong: object) -> None
 def test_each_kind_of_file_gives_its_polygons(tmp_path: Path, name: str) -> None:
     island = box(17.0, 43.0, 17.5, 43.2)
     hole = Polygon(SQUARE.exterior, [box(15.4, 45.4, 15.6, 45.6).exterior])
-    land = read_boundary_file(write(tmp_path / name, hole, island))
+    land = read_boundary_file(write_layer(tmp_path / name, [hole, island]))
     assert isinstance(land, MultiPolygon)
     assert land.equals(shapely.union(hole, island))
 
 
-@pytest.mark.parametrize("name", ["land.gpkg", "land.shp"])
-def test_a_file_in_another_crs_is_turned_into_degrees(tmp_path: Path, name: str) -> None:
-    ring = shapely.segmentize(SQUARE, 0.01)
-    forward = pyproj.Transformer.from_crs(4326, 3765, always_xy=True)
-    metres = shapely.transform(ring, lambda xy: np.stack(forward.transform(*xy.T), axis=-1))
-    land = read_boundary_file(write(tmp_path / name, metres, crs=3765))
-    assert shapely.hausdorff_distance(land, SQUARE) < 1e-8  # a millimetre
-
-
-def test_a_file_in_swapped_axis_order_of_its_crs_is_read_as_longitude_latitude(tmp_path: Path) -> None:
-    # EPSG:2193 is defined as northing, easting; files hold easting, northing all the same.
-    wellington = pyproj.Transformer.from_crs(4326, 2193, always_xy=True).transform(174.78, -41.29)
-    land = read_boundary_file(write(tmp_path / "nz.gpkg", Point(wellington).buffer(1000), crs=2193))
-    assert land.contains(Point(174.78, -41.29))
+# EPSG:2193 is defined as northing, easting; files hold easting, northing all the same.
+@pytest.mark.parametrize(
+    ("name", "crs", "square"),
+    [("land.gpkg", 3765, SQUARE), ("land.shp", 3765, SQUARE), ("nz.gpkg", 2193, box(174, -42, 175, -41))],
+)
+def test_a_file_in_another_crs_is_turned_into_degrees(
+    tmp_path: Path, name: str, crs: int, square: Polygon
+) -> None:
+    drawn = to_crs(shapely.segmentize(square, 0.01), crs)
+    land = read_boundary_file(write_layer(tmp_path / name, [drawn], crs=crs))
+    assert shapely.hausdorff_distance(land, square) < 1e-8  # a millimetre
 
 
 @pytest.mark.filterwarnings("ignore:'crs' was not provided")
 def test_a_file_without_a_crs_is_taken_for_degrees(tmp_path: Path) -> None:
-    assert read_boundary_file(write(tmp_path / "land.shp", SQUARE, crs=None)).equals(SQUARE)
+    assert read_boundary_file(write_layer(tmp_path / "land.shp", [SQUARE], crs=None)).equals(SQUARE)
 
 
 @pytest.mark.filterwarnings("ignore:'crs' was not provided")
@@ -176,20 +163,19 @@ def test_a_file_without_a_crs_is_taken_for_degrees(tmp_path: Path) -> None:
 def test_coordinates_that_are_no_degrees_are_refused(
     tmp_path: Path, bounds: tuple, crs: object, rule: str
 ) -> None:
-    assert re.search(rule, message_of(write(tmp_path / "land.shp", box(*bounds), crs=crs)))
+    assert re.search(rule, message_of(write_layer(tmp_path / "land.shp", [box(*bounds)], crs=crs)))
 
 
 def test_a_polygon_across_the_date_line_in_a_projected_crs_is_refused(tmp_path: Path) -> None:
     # Its ring would leap from 179.9 to -179.9 and cover the world.
-    across = Point(pyproj.Transformer.from_crs(4326, 3832, always_xy=True).transform(180.0, -17.0)).buffer(50_000)
-    message = message_of(write(tmp_path / "fiji.gpkg", across, crs=3832))
+    across = to_crs(Point(180.0, -17.0), 3832).buffer(50_000)
+    message = message_of(write_layer(tmp_path / "fiji.gpkg", [across], crs=3832))
     assert "must not cross the date line in a projected CRS (WGS 84 / PDC Mercator)" in message
 
 
 def test_polygons_on_both_sides_of_the_date_line_are_taken(tmp_path: Path) -> None:
-    to_metres = pyproj.Transformer.from_crs(4326, 3832, always_xy=True).transform
-    west, east = (Point(to_metres(lon, -17.0)).buffer(50_000) for lon in (179.0, -179.0))
-    land = read_boundary_file(write(tmp_path / "fiji.gpkg", MultiPolygon([west, east]), crs=3832))
+    west, east = (to_crs(Point(lon, -17.0), 3832).buffer(50_000) for lon in (179.0, -179.0))
+    land = read_boundary_file(write_layer(tmp_path / "fiji.gpkg", [MultiPolygon([west, east])], crs=3832))
     assert [part.bounds[2] - part.bounds[0] < 1 for part in land.geoms] == [True, True]
 
 
@@ -197,7 +183,7 @@ def test_polygons_on_both_sides_of_the_date_line_are_taken(tmp_path: Path) -> No
 def test_a_bow_tie_is_made_valid(tmp_path: Path, name: str) -> None:
     bow_tie = Polygon([(15, 45), (16, 46), (16, 45), (15, 46)])
     assert not bow_tie.is_valid
-    land = read_boundary_file(write(tmp_path / name, bow_tie))
+    land = read_boundary_file(write_layer(tmp_path / name, [bow_tie]))
     assert land.is_valid
     assert land.area == pytest.approx(0.5)  # two triangles of a quarter each
     assert land.contains(Point(15.1, 45.5))
@@ -205,12 +191,12 @@ def test_a_bow_tie_is_made_valid(tmp_path: Path, name: str) -> None:
 
 
 def test_overlapping_polygons_are_joined(tmp_path: Path) -> None:
-    land = read_boundary_file(write(tmp_path / "land.gpkg", SQUARE, box(15.5, 45.0, 16.5, 46.0)))
+    land = read_boundary_file(write_layer(tmp_path / "land.gpkg", [SQUARE, box(15.5, 45.0, 16.5, 46.0)]))
     assert land.area == pytest.approx(1.5)
 
 
 def test_lines_and_points_beside_polygons_are_left_out(tmp_path: Path) -> None:
-    path = write(tmp_path / "land.geojson", SQUARE, LineString([(0, 0), (1, 1)]), Point(3, 3), None)
+    path = write_layer(tmp_path / "land.geojson", [SQUARE, LineString([(0, 0), (1, 1)]), Point(3, 3), None])
     assert read_boundary_file(path).equals(SQUARE)
 
 
@@ -220,39 +206,35 @@ def test_lines_and_points_beside_polygons_are_left_out(tmp_path: Path) -> None:
         ([], "holds no geometry"),
         ([None], "holds no geometry"),
         ([Polygon()], "must hold polygons with an area, holds nothing"),
-        ([LineString([(0, 0), (1, 1)])], "must hold polygons with an area, holds LineString"),
         ([Point(5, 5), LineString([(0, 0), (1, 1)])], "must hold polygons with an area, holds LineString, Point"),
     ],
 )
 def test_a_file_without_polygons_is_refused(tmp_path: Path, geometries: list, what: str) -> None:
-    path = write(tmp_path / "land.geojson", *geometries)
-    assert message_of(path) == f"region.boundary {path} {what}. Export the boundary as polygons."
+    assert what in message_of(write_layer(tmp_path / "land.geojson", geometries))
 
 
 def test_a_missing_file_is_named(tmp_path: Path) -> None:
     path = tmp_path / "none.geojson"
-    with pytest.raises(MissingFileError, match=rf"^region\.boundary {path} must be a file\. Name a GeoJSON"):
+    with pytest.raises(MissingFileError, match=rf"^region\.boundary {path} must be a file"):
         read_boundary_file(path)
 
 
-@pytest.mark.parametrize("content", ["hello", "", '{"type": "FeatureCollection", "features": ['])
-def test_files_of_other_kinds_are_refused(tmp_path: Path, content: str) -> None:
-    path = tmp_path / "land.geojson"
-    path.write_text(content)
-    message = message_of(path)
-    assert "cannot be read as GeoJSON, GeoPackage or Shapefile (" in message
-    assert message.endswith("a Shapefile needs its .shx and .dbf beside it.")
-    assert "\n" not in message
-
-
-def test_a_table_without_geometry_is_refused(tmp_path: Path) -> None:
-    path = tmp_path / "places.csv"
-    path.write_text("id,latitude\na,45\n")
-    assert message_of(path) == f"region.boundary {path} holds no geometry. Export the boundary as polygons."
+@pytest.mark.parametrize(
+    ("name", "content", "rule"),
+    [
+        ("land.geojson", "hello", "cannot be read as GeoJSON, GeoPackage or Shapefile"),
+        ("land.geojson", "", "cannot be read as GeoJSON, GeoPackage or Shapefile"),
+        ("land.geojson", '{"type": "FeatureCollection", "features": [', "cannot be read as GeoJSON"),
+        ("places.csv", "id,latitude\na,45\n", "holds no geometry"),
+    ],
+)
+def test_files_of_other_kinds_are_refused(tmp_path: Path, name: str, content: str, rule: str) -> None:
+    (tmp_path / name).write_text(content)
+    assert rule in message_of(tmp_path / name)
 
 
 def test_a_shapefile_without_its_index_is_refused(tmp_path: Path) -> None:
-    path = write(tmp_path / "land.shp", SQUARE)
+    path = write_layer(tmp_path / "land.shp", [SQUARE])
     (tmp_path / "land.shx").unlink()
     assert "a Shapefile needs its .shx and .dbf beside it." in message_of(path)
 
@@ -261,3 +243,19 @@ def test_checked_polygons_drops_slivers_without_area() -> None:
     spike = Polygon([(15, 45), (16, 45), (16, 46), (15, 46), (15, 45.5), (14, 45.5), (15, 45.5)])
     land = check_polygons(spike, "here")
     assert land.equals(SQUARE)
+
+
+def test_segments_do_not_connect_rings() -> None:
+    hole = [(2, 2), (4, 2), (4, 5)]
+    land = MultiPolygon(
+        [Polygon([(0, 0), (10, 0), (10, 8), (0, 8)], [hole]), Polygon([(20, 0), (23, 0), (20, 4)])]
+    )
+    starts, ends = extract_ring_segments(land)
+    assert len(starts) == 4 + 3 + 3
+    united = shapely.union_all(shapely.linestrings(np.stack((starts, ends), axis=1)))
+    assert united.equals(land.boundary)
+
+
+def test_a_segment_of_no_length_is_a_point() -> None:
+    nearest = find_nearest_on_segments(np.array([[3.0, 4.0]]), np.array([[1.0, 1.0]]), np.array([[1.0, 1.0]]))
+    np.testing.assert_array_equal(nearest, [[1.0, 1.0]])

@@ -8,22 +8,15 @@ import numpy as np
 import pyproj
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
+from support.geodesics import compute_geod_km
 
 from geoguesser.geo.distance import EARTH_RADIUS_KM, chord_to_km, from_unit, haversine_km, to_unit
 
-SPHERE = pyproj.Geod(a=EARTH_RADIUS_KM * 1000.0, f=0.0)
 PROPERTY = settings(max_examples=50, deadline=None)
-latitudes = st.floats(-90, 90)
-longitudes = st.floats(-180, 180)
-places = st.tuples(latitudes, longitudes).map(np.array)
-
-
-def geod_km(a: np.ndarray, b: np.ndarray) -> np.ndarray:
-    a, b = np.broadcast_arrays(a, b)
-    return SPHERE.inv(a[..., 1], a[..., 0], b[..., 1], b[..., 0])[2] / 1000.0
+places = st.tuples(st.floats(-90, 90), st.floats(-180, 180)).map(np.array)
 
 
 def torch_km(a: np.ndarray, b: np.ndarray) -> np.ndarray:
@@ -37,37 +30,19 @@ def test_the_radius_is_the_iugg_mean_radius() -> None:
 
 def test_the_sphere_is_off_the_ellipsoid_by_no_more_than_is_documented() -> None:
     a_deg, b_deg = np.random.default_rng(0).uniform((42.3, 13.4), (46.6, 19.5), (2, 1000, 2))
-    ellipsoid = pyproj.Geod(ellps="WGS84")
-    geodesic_km = ellipsoid.inv(a_deg[:, 1], a_deg[:, 0], b_deg[:, 1], b_deg[:, 0])[2] / 1000.0
-    off = np.abs(haversine_km(a_deg, b_deg) / geodesic_km - 1.0)
-    assert off.max() < 0.003
-
-
-@pytest.mark.parametrize("distance", [haversine_km, torch_km], ids=["numpy", "torch"])
-@pytest.mark.parametrize(
-    ("a", "b", "share_of_circumference"),
-    [
-        ((12.0, 34.0), (12.0, 34.0), 0.0),  # zero
-        ((0.0, 180.0), (0.0, -180.0), 0.0),  # the date line itself
-        ((90.0, 0.0), (90.0, 123.0), 0.0),  # one pole, two longitudes
-        ((0.0, 179.5), (0.0, -179.5), 1 / 360),  # across the date line
-        ((60.0, 0.0), (61.0, 0.0), 1 / 360),
-        ((90.0, 0.0), (0.0, 77.0), 1 / 4),
-        ((90.0, 0.0), (-90.0, 0.0), 1 / 2),  # antipodes
-        ((0.0, 0.0), (0.0, 180.0), 1 / 2),
-        ((45.0, 16.0), (-45.0, -164.0), 1 / 2),
-    ],
-)
-def test_exact_arcs(distance, a: tuple, b: tuple, share_of_circumference: float) -> None:
-    expected = share_of_circumference * 2 * math.pi * EARTH_RADIUS_KM
-    assert distance(np.array(a), np.array(b)) == pytest.approx(expected, abs=1e-4)
+    geodesic_km = compute_geod_km(a_deg, b_deg, pyproj.Geod(ellps="WGS84"))
+    assert np.abs(haversine_km(a_deg, b_deg) / geodesic_km - 1.0).max() < 0.003
 
 
 @PROPERTY
 @given(a=places, b=places)
+@example(a=np.array((0.0, 180.0)), b=np.array((0.0, -180.0)))  # the date line itself
+@example(a=np.array((0.0, 179.5)), b=np.array((0.0, -179.5)))
+@example(a=np.array((90.0, 0.0)), b=np.array((90.0, 123.0)))  # one pole, two longitudes
+@example(a=np.array((90.0, 0.0)), b=np.array((-90.0, 0.0)))  # antipodes
 def test_numpy_and_torch_agree_with_geod(a: np.ndarray, b: np.ndarray) -> None:
     # At antipodes the formula is good to a few decimetres (arcsin near 1), hence 1 m.
-    expected = geod_km(a, b)
+    expected = compute_geod_km(a, b)
     assert haversine_km(a, b) == pytest.approx(expected, rel=1e-9, abs=1e-3)
     assert torch_km(a, b) == pytest.approx(expected, rel=1e-9, abs=1e-3)
 
@@ -76,7 +51,7 @@ def test_numpy_and_torch_agree_with_geod(a: np.ndarray, b: np.ndarray) -> None:
 @given(a=places, north=st.floats(-1e-3, 1e-3), east=st.floats(-1e-3, 1e-3))
 def test_distances_of_metres_are_good_to_a_millimetre(a: np.ndarray, north: float, east: float) -> None:
     b = np.array((np.clip(a[0] + north, -90, 90), np.clip(a[1] + east, -180, 180)))
-    assert haversine_km(a, b) == pytest.approx(geod_km(a, b), abs=1e-6)
+    assert haversine_km(a, b) == pytest.approx(compute_geod_km(a, b), abs=1e-6)
 
 
 @PROPERTY
@@ -93,32 +68,19 @@ def test_single_precision_is_good_to_metres_within_a_country() -> None:
     a, b = random.uniform((42.4, 13.4), (46.6, 19.5), (2, 1000, 2))
     got = haversine_km(torch.from_numpy(a).float(), torch.from_numpy(b).float())
     assert got.dtype == torch.float32
-    np.testing.assert_allclose(got.numpy(), geod_km(a, b), atol=5e-3)
+    np.testing.assert_allclose(got.numpy(), compute_geod_km(a, b), atol=5e-3)
 
 
 def test_leading_axes_broadcast() -> None:
     random = np.random.default_rng(1)
-    a, b = random.uniform((-90, -180), (90, 180), (4, 2)), random.uniform((-90, -180), (90, 180), (3, 2))
-    table = haversine_km(a[:, None], b[None])
-    expected = [[geod_km(first, second) for second in b] for first in a]
-    assert table.shape == (4, 3)
-    np.testing.assert_allclose(table, expected, atol=1e-6)
-    np.testing.assert_allclose(torch_km(a[:, None], b[None]), expected, atol=1e-6)
+    a, b = random.uniform((-90, -180), (90, 180), (4, 1, 2)), random.uniform((-90, -180), (90, 180), (1, 3, 2))
+    for distance in (haversine_km, torch_km):
+        np.testing.assert_allclose(distance(a, b), compute_geod_km(a, b), atol=1e-6)
 
 
-@pytest.mark.parametrize(
-    ("coords", "vector"),
-    [
-        ((0, 0), (1, 0, 0)),
-        ((0, 90), (0, 1, 0)),
-        ((0, -90), (0, -1, 0)),
-        ((90, 55), (0, 0, 1)),
-        ((0, 180), (-1, 0, 0)),
-    ],
-)
-def test_axes_of_unit_vectors(coords: tuple, vector: tuple) -> None:
-    np.testing.assert_allclose(to_unit(np.array(coords, float)), vector, atol=1e-15)
-    np.testing.assert_allclose(to_unit(torch.tensor(coords, dtype=torch.float64)), vector, atol=1e-15)
+def test_axes_of_unit_vectors() -> None:
+    coords = np.array([(0.0, 0.0), (0.0, 90.0), (90.0, 55.0), (0.0, 180.0)])
+    np.testing.assert_allclose(to_unit(coords), [(1, 0, 0), (0, 1, 0), (0, 0, 1), (-1, 0, 0)], atol=1e-15)
 
 
 @PROPERTY

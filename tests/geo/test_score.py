@@ -5,9 +5,6 @@ from __future__ import annotations
 import math
 
 import numpy as np
-import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
 
 from geoguesser.geo.score import SHARE_RADII_KM, WORLD_DIAGONAL_KM, compute_game_score, compute_shares_within
 
@@ -24,28 +21,10 @@ def test_a_countrys_score_falls_by_e_with_each_tenth_of_its_diagonal() -> None:
     np.testing.assert_allclose(compute_game_score(np.array([500.0]), 500.0), [0.22699965], rtol=1e-7)
 
 
-@settings(max_examples=50, deadline=None)
-@given(
-    near=st.floats(0, 20_000),
-    further=st.floats(0.001, 20_000),
-    diagonal=st.floats(300, 20_000),
-)
-def test_a_nearer_guess_never_scores_less(near: float, further: float, diagonal: float) -> None:
-    better, worse = compute_game_score(np.array([near, near + further]), diagonal)
-    assert 0.0 <= worse < better <= 5000.0
-
-
 def test_shares_within_counts_the_radius_itself() -> None:
     errors = np.array([0.5, 1.0, 1.5, 10.0, 24.9, 25.1, 300.0, 200.0])
-    assert compute_shares_within(errors) == {
-        "1": 2 / 8,
-        "5": 3 / 8,
-        "10": 4 / 8,
-        "25": 5 / 8,
-        "50": 6 / 8,
-        "100": 6 / 8,
-        "200": 7 / 8,
-    }
+    shares = np.array([2, 3, 4, 5, 6, 6, 7]) / 8
+    assert compute_shares_within(errors) == dict(zip(map(str, SHARE_RADII_KM), shares, strict=True))
     assert SHARE_RADII_KM == (1, 5, 10, 25, 50, 100, 200)
 
 
@@ -53,9 +32,3 @@ def test_shares_within_takes_other_radii() -> None:
     shares = compute_shares_within(np.array([1.0, 3.0]), radii_km=(2, 4))
     assert shares == {"2": 0.5, "4": 1.0}
     assert all(type(share) is float for share in shares.values())
-
-
-@pytest.mark.parametrize("errors", [[0.0], [1e4], [3.0, 7.0, 70.0]])
-def test_shares_never_fall_as_the_radius_grows(errors: list[float]) -> None:
-    shares = list(compute_shares_within(np.array(errors)).values())
-    assert shares == sorted(shares)

@@ -185,7 +185,6 @@ def test_summaries_state_counts(croatia: PlaneRegion) -> None:
     assert maps.describe_grid(grid, 3).startswith("60 cells touch land, 2 hold training places; side of a cell ")
     assert len(np.setdiff1d(grid.touching, grid.kept)) == 58
     assert maps.describe_grid(None, 1234) == "1,234 places, no cells"
-    assert maps.format_place_count(1, "test") == "1 test place"
     assert maps.describe_arrows(np.array([1.0, 3.0, 80.0]), 3) == "3 test places: mean error 28 km, median 3.0 km"
     cut = maps.describe_arrows(np.arange(1000.0), 400)
     assert cut.startswith("400 of 1,000 test places, evenly by rank of error; all 1,000: mean error 500 km")
@@ -269,7 +268,6 @@ def test_arrows_of_croatia_are_the_same_bytes_twice(tmp_path: Path, croatia: Pla
             true_deg=true,
             predicted_deg=predicted,
             error_km=error_km,
-            max_arrows=20,
         )
     assert (tmp_path / "a.png").read_bytes() == (tmp_path / "b.png").read_bytes()
     assert measure_ink(tmp_path / "a.png") > 0.08

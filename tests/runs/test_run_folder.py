@@ -52,13 +52,9 @@ def test_a_run_named_twice_is_read_once(sweep: Path):
 
 
 def test_names_have_no_more_folders_than_necessary(tmp_path: Path):
-    for parent in ("alice/x", "alice/y", "2026-11-25"):
-        write_run(tmp_path / parent / ("09-00-00" if parent[0] == "2" else "run"), PLACES, ERRORS)
-    words = [
-        str(tmp_path / "alice/x/run"),
-        str(tmp_path / "alice/y/run"),
-        str(tmp_path / "2026-11-25" / "09-00-00"),
-    ]
+    words = [str(tmp_path / name) for name in ("alice/x/run", "alice/y/run", "2026-11-25/09-00-00")]
+    for word in words:
+        write_run(Path(word), PLACES, ERRORS)
     runs, _ = read_runs(words, read_config)
     assert list_names(runs) == ["x/run", "y/run", "2026-11-25/09-00-00"]
     assert list_names(read_runs(words[:1], read_config)[0]) == ["run"]
@@ -86,7 +82,7 @@ def test_unfinished_runs_are_refused_with_their_states(tmp_path: Path):
         ("result.json", '{"format": 7}', "broken/result.json must be of format 1, got 7."),
         ("result.json", '{"format": 1, "test": {}}', "broken/result.json must have the part val."),
         ("predictions_test.csv", "uuid,latitude\n", "broken/predictions_test.csv must have the column longitude."),
-        ("config.yaml", "a: [", "broken/config.yaml cannot be read"),
+        ("config.yaml", "a: [", "broken/config.yaml must be YAML"),
         ("config.yaml", "- a", "broken/config.yaml must be the config of a run, with an integer seed."),
         ("status.json", "[]", "its status.json has no state"),
     ],

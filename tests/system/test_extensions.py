@@ -64,16 +64,12 @@ def test_a_package_that_is_not_found_names_the_remedy(name: str, package: Path) 
     ],
 )
 @pytest.mark.parametrize("place", ["broken.py", "heads/__init__.py", "heads/broken.py", "__init__.py"])
-def test_a_module_that_fails_names_module_reason_and_remedy(
-    place: str, code: str, reason: str, package: Path
-) -> None:
+def test_a_module_that_fails_is_named_with_its_reason(place: str, code: str, reason: str, package: Path) -> None:
     (package / place).write_text(f"{code}\n")
     module = f"street_lib.{place.removesuffix('.py').replace('/', '.')}".removesuffix(".__init__")
-    with pytest.raises(ConfigError, match=r"^extensions ") as caught:
+    message = rf"^extensions .*\({module}: {reason}.*, got 'street_lib'\. .* python -c \"import {module}\""
+    with pytest.raises(ConfigError, match=message):
         load_extensions(["street_lib"])
-    message = str(caught.value)
-    assert f"({module}: {reason}" in message
-    assert message.endswith(f", got 'street_lib'. The traceback: python -c \"import {module}\".")
 
 
 @pytest.mark.parametrize("name", ["", ".relative", "two words"])

@@ -14,18 +14,6 @@ import pandas as pd
 import pytest
 
 from geoguesser.system import files
-from geoguesser.system.files import (
-    Replacement,
-    get_target_name,
-    open_replacement,
-    remove_temporaries,
-    replace_file,
-    replace_folder,
-    write_bytes,
-    write_csv,
-    write_json,
-    write_text,
-)
 
 
 def names(folder: Path) -> list[str]:
@@ -40,15 +28,15 @@ def target(tmp_path: Path) -> Path:
 
 
 def test_writers_replace_the_file_and_leave_nothing_else(target: Path):
-    write_bytes(target, b"bytes", durable=True)
+    files.write_bytes(target, b"bytes", durable=True)
     assert target.read_bytes() == b"bytes"
-    write_text(target, "täxt\n")
+    files.write_text(target, "täxt\n")
     assert target.read_bytes() == "täxt\n".encode()
-    write_json(target, {"a": [1, "é"]})
+    files.write_json(target, {"a": [1, "é"]})
     assert json.loads(target.read_text()) == {"a": [1, "é"]}
-    write_csv(target, pd.DataFrame({"a": [1.0, 1 / 3], "b": ["x", "y,z"]}))
+    files.write_csv(target, pd.DataFrame({"a": [1.0, 1 / 3], "b": ["x", "y,z"]}))
     assert target.read_text() == 'a,b\n1.0000000,x\n0.3333333,"y,z"\n'
-    with replace_file(target) as temporary:
+    with files.replace_file(target) as temporary:
         assert temporary.parent == target.parent
         temporary.write_text("path")
     assert target.read_text() == "path"
@@ -56,7 +44,7 @@ def test_writers_replace_the_file_and_leave_nothing_else(target: Path):
 
 
 def test_readers_see_the_old_contents_until_the_block_ends(target: Path):
-    with open_replacement(target, "w") as stream:
+    with files.open_replacement(target, "w") as stream:
         stream.write("new")
         stream.flush()
         assert target.read_text() == "old"
@@ -64,7 +52,7 @@ def test_readers_see_the_old_contents_until_the_block_ends(target: Path):
 
 
 @pytest.mark.parametrize("error", [ValueError, KeyboardInterrupt])
-@pytest.mark.parametrize("write", [open_replacement, replace_file])
+@pytest.mark.parametrize("write", [files.open_replacement, files.replace_file])
 def test_a_failure_keeps_the_old_contents_and_removes_the_temporary_file(target: Path, write, error):
     with pytest.raises(error), write(target):
         raise error
@@ -76,7 +64,7 @@ def test_a_failing_rename_removes_the_temporary_file(tmp_path: Path):
     (tmp_path / "folder").mkdir()
     (tmp_path / "folder" / "file").write_text("kept")
     with pytest.raises(OSError, match="directory"):
-        write_text(tmp_path / "folder", "new")
+        files.write_text(tmp_path / "folder", "new")
     assert names(tmp_path) == ["folder"]
 
 
@@ -86,7 +74,7 @@ def test_a_full_disk_is_an_error_and_keeps_the_old_contents(target: Path, monkey
     temporary.touch()
     monkeypatch.setattr(files, "_create_temporary", lambda path: (temporary, descriptor))
     with pytest.raises(OSError, match="No space left"):
-        write_text(target, "new")
+        files.write_text(target, "new")
     assert target.read_text() == "old"
     assert names(target.parent) == ["file.txt"]
 
@@ -94,15 +82,13 @@ def test_a_full_disk_is_an_error_and_keeps_the_old_contents(target: Path, monkey
 @pytest.mark.parametrize("value", [float("nan"), float("inf")])
 def test_json_refuses_numbers_that_it_lacks(target: Path, value: float):
     with pytest.raises(ValueError, match="not JSON compliant"):
-        write_json(target, {"a": value})
+        files.write_json(target, {"a": value})
     assert target.read_text() == "old"
     assert names(target.parent) == ["file.txt"]
 
 
 @pytest.mark.parametrize("kind", ["link", "dangling link", "file"])
-def test_a_file_or_link_under_a_temporary_name_stays_as_it_is(
-    target: Path, monkeypatch: pytest.MonkeyPatch, kind: str
-):
+def test_a_file_under_a_temporary_name_stays(target: Path, monkeypatch: pytest.MonkeyPatch, kind: str):
     tokens = iter(["0" * 16, "0" * 16, "1" * 16])
     monkeypatch.setattr(files.secrets, "token_hex", lambda _: next(tokens))
     victim, placed = target.with_name("victim"), target.with_name(f".file.txt.{'0' * 16}.part")
@@ -113,7 +99,7 @@ def test_a_file_or_link_under_a_temporary_name_stays_as_it_is(
     else:
         placed.symlink_to(victim)
 
-    write_text(target, "new")
+    files.write_text(target, "new")
 
     assert target.read_text() == "new"
     assert placed.is_symlink() == (kind != "file")
@@ -128,8 +114,8 @@ def test_a_file_or_link_under_a_temporary_name_stays_as_it_is(
 def test_permissions_follow_from_the_umask(tmp_path: Path, umask: int, mode: int):
     before = os.umask(umask)
     try:
-        write_text(tmp_path / "file", "new")
-        with replace_file(tmp_path / "other") as temporary:
+        files.write_text(tmp_path / "file", "new")
+        with files.replace_file(tmp_path / "other") as temporary:
             temporary.write_text("new")
     finally:
         os.umask(before)
@@ -154,9 +140,9 @@ def test_a_kill_before_the_rename_keeps_the_old_contents(target: Path):
     assert len(names(target.parent)) == 2
 
     # An exclusive writer removes what the killed process left; others must not, for it may be alive.
-    write_bytes(target, b"newer")
+    files.write_bytes(target, b"newer")
     assert len(names(target.parent)) == 2
-    write_bytes(target, b"newest", exclusive=True)
+    files.write_bytes(target, b"newest", exclusive=True)
     assert names(target.parent) == ["file.txt"]
 
 
@@ -164,28 +150,28 @@ def test_only_temporary_files_of_the_target_are_removed(target: Path):
     others = [".file.txt.backup.part", ".file.txt", "file.txt.part", f".other.txt.{'0' * 16}.part", ".file.part"]
     for name in [*others, ".file.txt.part", f".file.txt.{'a' * 16}.part"]:
         target.with_name(name).write_text("x")
-    remove_temporaries(target)
+    files.remove_temporaries(target)
     assert names(target.parent) == sorted([*others, "file.txt"])
-    remove_temporaries(target.parent / "missing" / "file.txt")
+    files.remove_temporaries(target.parent / "missing" / "file.txt")
 
 
 def test_temporary_names_tell_their_target(target: Path):
-    replacement = Replacement(target)
-    assert get_target_name(replacement.temporary.name) == "file.txt"
+    replacement = files.Replacement(target)
+    assert files.get_target_name(replacement.temporary.name) == "file.txt"
     replacement.discard()
     assert names(target.parent) == ["file.txt"]
-    assert get_target_name("movie.part") == "movie.part"
-    assert get_target_name(".file.txt.part") == ".file.txt.part"
+    assert files.get_target_name("movie.part") == "movie.part"
+    assert files.get_target_name(".file.txt.part") == ".file.txt.part"
 
 
 def test_a_folder_is_replaced_as_one(tmp_path: Path):
     folder = tmp_path / "parent" / "folder"
-    with replace_folder(folder) as temporary:
+    with files.replace_folder(folder) as temporary:
         (temporary / "a").write_text("1")
     assert names(folder) == ["a"]
 
     def fail() -> None:
-        with replace_folder(folder) as temporary:
+        with files.replace_folder(folder) as temporary:
             (temporary / "b").write_text("2")
             raise ValueError("broken")
 
@@ -194,7 +180,7 @@ def test_a_folder_is_replaced_as_one(tmp_path: Path):
     assert names(folder) == ["a"]
 
     (folder.parent / f".folder.{'0' * 16}.part").mkdir()
-    with replace_folder(folder) as temporary:
+    with files.replace_folder(folder) as temporary:
         (temporary / "b").write_text("2")
     assert names(folder) == ["b"]
     assert names(folder.parent) == ["folder"]

@@ -53,9 +53,7 @@ def test_a_lock_excludes_other_holders_until_it_is_released(path: Path):
     assert path.exists()
 
 
-def test_another_process_holds_it_until_it_is_killed(
-    path: Path, holder: subprocess.Popen[str], caplog: pytest.LogCaptureFixture
-):
+def test_another_process_holds_it_until_it_is_killed(path: Path, holder: subprocess.Popen[str], caplog):
     lock = FileLock(path)
     assert not lock.try_acquire()
     caplog.set_level(logging.INFO)

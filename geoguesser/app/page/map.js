@@ -8,6 +8,8 @@ const STEP_PX = 24, SMALL_STEP_PX = 4;
 const DIRECTIONS = { ArrowUp: [0, -1], ArrowDown: [0, 1], ArrowLeft: [-1, 0], ArrowRight: [1, 0] };
 const ZOOM_STEPS = { "+": 1, "=": 1, "-": -1 };
 
+// Leaflet parses a string as HTML, but shows a node as it is.
+const plain = (text) => document.createTextNode(text);
 const toLatLng = ({ latitude, longitude }) => [latitude, longitude];
 
 export class RegionMap {
@@ -61,7 +63,7 @@ export class RegionMap {
 
   addPoint(point, className, title, radius = 8) {
     const options = { className, radius, weight: 2, fillOpacity: 1 };
-    return L.circleMarker(toLatLng(point), options).bindTooltip(title).addTo(this.drawn);
+    return L.circleMarker(toLatLng(point), options).bindTooltip(plain(title)).addTo(this.drawn);
   }
 
   addLine(from, to, className) {
@@ -73,7 +75,7 @@ export class RegionMap {
   // improbable cells visible.
   addCell(number, share, title) {
     const style = { className: "cell", weight: 0.5, opacity: 0.5, fillOpacity: 0.08 + 0.72 * Math.sqrt(share) };
-    return L.geoJSON(this.cells.get(number), { style }).bindTooltip(title, { sticky: true }).addTo(this.drawn);
+    return L.geoJSON(this.cells.get(number), { style }).bindTooltip(plain(title), { sticky: true }).addTo(this.drawn);
   }
 
   addCoast() {

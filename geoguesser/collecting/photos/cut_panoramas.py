@@ -11,16 +11,9 @@ from tqdm import tqdm
 
 from geoguesser.arrays import ByteArray
 from geoguesser.collecting.panorama import cut_views
+from geoguesser.collecting.photos import writer
 from geoguesser.collecting.photos.exif import PhotoTags, find_row_band, read_tags
-from geoguesser.collecting.photos.writer import (
-    encode_view,
-    list_photos,
-    read_image_file,
-    record_settings,
-    write_records,
-    write_view_folder,
-)
-from geoguesser.data.images import decode_rgb, read_header
+from geoguesser.data.images import read_header
 from geoguesser.data.place_files import HEADINGS
 from geoguesser.errors import ConfigError, DataError, check_int, check_number
 
@@ -40,15 +33,9 @@ def cut_panoramas(
 ) -> dict[str, Any]:
     """Cuts every panorama under a folder into `out/NAME/HEADING.jpg`. Complete folders are not cut again.
 
-    Args:
-        folder: Folder of JPEG, PNG or WebP files, searched recursively; the files are only read.
-        out: Folder for the views, and for skipped.csv with the files that were not cut and the reasons.
-        compass_deg: Compass heading of the middle column of all files; None reads it from each file.
-        headings_deg: Compass headings of the views.
-        pitch_deg: Angle by which the views look up.
-        fov_deg: Field of view.
-        size: Height and width of a view in pixels.
-        quality: JPEG quality from 1 to 100.
+    Files in JPEG, PNG or WebP are searched recursively, and only read. `out` also gets skipped.csv, with the files
+    that were not cut and the reasons. `compass_deg` is the compass heading of the middle column of all files; None
+    reads it from each file. Views are those of `cut_views`, as JPEG with a `quality` from 1 to 100.
 
     Returns:
         Counts: files, cut, there (cut before), tilted (by their tags; not corrected), magnetic (headings), skipped
@@ -67,18 +54,15 @@ def cut_panoramas(
         check_number("panoramas.compass_deg", compass_deg)
 
     source, target = Path(folder).expanduser(), Path(out).expanduser()
-    path_by_name = _name_view_folders(source, list_photos(source, target, "panoramas.folder"))
+    path_by_name = _name_view_folders(source, writer.list_photos(source, target, "panoramas.folder"))
     view_settings = {"pitch_deg": float(pitch_deg), "fov_deg": float(fov_deg), "size": size}
     headings = [float(heading) for heading in headings_deg]
     file_settings = {"compass_deg": compass_deg, "headings_deg": headings, "quality": quality}
-    record_settings(target, file_settings | view_settings)
+    writer.record_settings(target, file_settings | view_settings)
 
     counts = Counter({"files": len(path_by_name), "cut": 0, "there": 0, "tilted": 0, "magnetic": 0})
-    skipped: list[dict[str, str]] = []
+    skipped: list[writer.SkippedFile] = []
     view_names = [f"{heading:g}.jpg" for heading in headings]
-
-    def skip(path: Path, kind: str, reason: str) -> None:
-        skipped.append({"file": str(path.relative_to(source)), "kind": kind, "reason": reason})
 
     bar = tqdm(path_by_name.items(), desc="cutting panoramas", unit=" files", disable=None, leave=False)
     for name, path in bar:
@@ -87,48 +71,37 @@ def cut_panoramas(
             continue
 
         try:
-            data = read_image_file(path)
+            data = writer.read_image_file(path)
             # A file that is not an image is reported as such, not as one without a heading.
             read_header(data)
             tags = read_tags(data)
             middle_deg = tags.direction_deg if compass_deg is None else compass_deg
             if middle_deg is None:
-                skip(path, "no_direction", NO_HEADING)
+                skipped.append((path, "no_direction", NO_HEADING))
                 continue
             views = cut_panorama(
                 data, tags, where=str(path), compass_deg=middle_deg, headings_deg=headings, **view_settings
             )
         except (DataError, ValueError) as error:
-            skip(path, "not_cut", str(error))
+            skipped.append((path, "not_cut", str(error)))
             continue
 
-        files = {file: encode_view(view, quality) for file, view in zip(view_names, views, strict=True)}
-        write_view_folder(target / name, files)
+        files = {file: writer.encode_view(view, quality) for file, view in zip(view_names, views, strict=True)}
+        writer.write_view_folder(target / name, files)
         counts["cut"] += 1
         counts["tilted"] += tags.is_tilted
         counts["magnetic"] += compass_deg is None and tags.reference == "magnetic"
 
-    write_records(target / "skipped.csv", skipped, ("file", "kind", "reason"))
-    return {**counts, **count_skipped(skipped)}
-
-
-def count_skipped(skipped: list[dict[str, Any]]) -> dict[str, int]:
-    """Counts the rows of skipped.csv in total, and by kind as `skipped_KIND`."""
-    kinds = Counter(f"skipped_{row['kind']}" for row in skipped)
-    return {"skipped": len(skipped), **dict(sorted(kinds.items()))}
+    return {**counts, **writer.write_skipped(source, target, skipped)}
 
 
 def cut_panorama(data: bytes, tags: PhotoTags, *, where: str, **view_settings: Any) -> ByteArray:
-    """Decodes a panorama, upright by its EXIF orientation, and cuts its views by further arguments of `cut_views`.
+    """Decodes a panorama and cuts its views by further arguments of `cut_views`.
 
     Raises:
         DataError: The file is broken, or not a full sphere by its shape or its tags. The message names `where`.
     """
-    try:
-        header = read_header(data)
-        image = decode_rgb(data, header, max(header.height, header.width))
-    except ValueError as error:
-        raise DataError.at(where, f"is not a complete image ({error})") from error
+    image = writer.decode_image(data, where)
     return cut_views(image, band=find_row_band(tags, image.shape[1], where), where=where, **view_settings)
 
 
@@ -157,9 +130,8 @@ def _name_view_folders(source: Path, paths: list[Path]) -> dict[str, Path]:
     for path in paths:
         name = "_".join(path.relative_to(source).with_suffix("").parts)
         if name in path_by_name:
-            raise DataError.at(
-                f"{path_by_name[name]} and {path}", "must not have one name for their views", found=name,
-                remedy="Rename one of them.",
-            )  # fmt: skip
+            rule = "must not have one name for their views"
+            where = f"{path_by_name[name]} and {path}"
+            raise DataError.at(where, rule, found=name, remedy="Rename one of them.")
         path_by_name[name] = path
     return path_by_name

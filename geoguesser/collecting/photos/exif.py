@@ -82,8 +82,7 @@ def find_row_band(tags: PhotoTags, width_px: int, where: str) -> RowBand | None:
 
     The cropped area is in pixels of the original. If the image was reduced since, it is scaled to `width_px`.
 
-    Raises:
-        DataError: Columns are missing, or the numbers are invalid. The message names the file as `where`.
+    Raises DataError if columns are missing, or the numbers are invalid. The message names the file as `where`.
     """
     width = _parse_number(tags.gpano.get("CroppedAreaImageWidthPixels"))
     top = _parse_number(tags.gpano.get("CroppedAreaTopPixels")) or 0.0
@@ -95,12 +94,9 @@ def find_row_band(tags: PhotoTags, width_px: int, where: str) -> RowBand | None:
     if not (width > 0 and full_width > 0 and full_height > 0):
         raise DataError.at(where, "must have a cropped area of positive numbers", found=tags.gpano)
     if abs(width - full_width) > 1:
-        raise DataError.at(
-            where,
-            f"must hold all of the horizon, holds {360.0 * width / full_width:.0f} of 360 degrees",
-            found=f"{width:.0f} of {full_width:.0f} columns",
-            remedy="Panoramas may lack rows at the top and bottom, but no columns.",
-        )
+        rule = f"must hold all of the horizon, holds {360.0 * width / full_width:.0f} of 360 degrees"
+        remedy = "Panoramas may lack rows at the top and bottom, but no columns."
+        raise DataError.at(where, rule, found=f"{width:.0f} of {full_width:.0f} columns", remedy=remedy)
     scale = width_px / width
     return RowBand(round(top * scale), round(full_height * scale))
 

@@ -27,19 +27,13 @@ def group_photos(
     The search for leaders uses a hash of cubic cells whose side is `group_m`: a leader within reach is in the
     same or a neighbouring cell.
 
-    Args:
-        coords_deg: (N, 2) positions, in the order in which photos may become leaders.
-        taken: (N,) times; None if unknown, which is compatible with any time.
-        group_m: Largest distance from a leader.
-        group_s: Largest time difference from a leader in seconds; None for any.
-
-    Returns:
-        (N,) number of each photo's leader: the nearest one, at equal distance the first.
+    Takes (N, 2) positions, in the order in which photos may become leaders, (N,) times, of which None (unknown) is
+    compatible with any, and the largest distance and time difference (None for any) from a leader. Returns the
+    number (N,) of each photo's leader: the nearest one, at equal distance the first.
     """
     leaders = np.arange(len(coords_deg), dtype=np.int64)
     vectors = to_unit(coords_deg)
-    epoch = datetime(1970, 1, 1)
-    times_s = np.array([np.nan if time is None else (time - epoch).total_seconds() for time in taken])
+    times = np.array(taken, dtype="datetime64[us]")
 
     # The addition allows for rounding, and gives cells a size if `group_m` is 0.
     max_chord = compute_chord(group_m) + 1e-12
@@ -56,7 +50,7 @@ def group_photos(
         fits = chords <= max_chord
         if group_s is not None:
             # Negated, so that an unknown time (NaN) fits.
-            fits &= ~(np.abs(times_s[candidates] - times_s[number]) > group_s)
+            fits &= ~(np.abs(times[candidates] - times[number]) / np.timedelta64(1, "s") > group_s)
 
         if fits.any():
             leaders[number] = candidates[fits][np.argmin(chords[fits])]

@@ -19,18 +19,10 @@ from tqdm import tqdm
 
 from geoguesser.collecting.database import DATABASE_NAME
 from geoguesser.collecting.output_tables import OTHER_FOLDER_REMEDY, PLACES_FILE, check_table_columns
-from geoguesser.collecting.photos.cut_panoramas import check_view_settings, count_skipped, cut_panorama
+from geoguesser.collecting.photos import writer
+from geoguesser.collecting.photos.cut_panoramas import check_view_settings, cut_panorama
 from geoguesser.collecting.photos.grouping import find_nearest_headings, group_photos
-from geoguesser.collecting.photos.scan import PhotoFile, make_skip_row, scan_photos
-from geoguesser.collecting.photos.writer import (
-    decode_photo,
-    encode_view,
-    list_photos,
-    read_image_file,
-    record_settings,
-    write_records,
-    write_view_folder,
-)
+from geoguesser.collecting.photos.scan import PhotoFile, scan_photos
 from geoguesser.data.place_files import HEADINGS
 from geoguesser.errors import StoreError, check_int, check_number
 from geoguesser.geo.distance import from_unit, to_unit
@@ -86,17 +78,8 @@ def import_photos(
     Also writes sources.csv (the photo of each view) and skipped.csv (photos that were not used as a view, and the
     reasons). A run that was stopped can be continued. The same photos always give the same places.
 
-    Args:
-        folder: Folder of JPEG, PNG or WebP files, searched recursively; the files are only read.
-        out: Folder for the places.
-        group_m: Largest distance in metres between a photo and the photo that started its group.
-        group_s: Largest difference in seconds between their times, if both are known; None for no limit.
-        tolerance_deg: Largest deviation of a view from its heading, from 0 to 45.
-        min_views: Smallest number of views of a place, from 1 to 4; other places are left out.
-        fov_deg: Field of view of views cut from 360-degree photos.
-        size: Height and width of these views in pixels. Larger ordinary photos are reduced until their
-            shorter side has this length.
-        quality: JPEG quality from 1 to 100.
+    Files in JPEG, PNG or WebP are searched recursively in `folder`, and only read. The other arguments are the
+    keys of `photos` in conf/collect.yaml, which describes them.
 
     Returns:
         Counts: files, places, views, panoramas (used), complete (places with four views), written, skipped, and
@@ -122,14 +105,12 @@ def import_photos(
     source, target = Path(folder).expanduser(), Path(out).expanduser()
     check_table_columns(target, PHOTO_PLACE_COLUMNS)
     if (target / DATABASE_NAME).exists():
-        raise StoreError.at(
-            f"out={target}", f"holds places that were downloaded from a provider ({DATABASE_NAME})",
-            remedy=OTHER_FOLDER_REMEDY,
-        )  # fmt: skip
-    paths = list_photos(source, target, "photos.folder")
-    record_settings(target, {"fov_deg": float(fov_deg), "size": size, "quality": quality})
+        rule = f"holds places that were downloaded from a provider ({DATABASE_NAME})"
+        raise StoreError.at(f"out={target}", rule, remedy=OTHER_FOLDER_REMEDY)
+    paths = writer.list_photos(source, target, "photos.folder")
+    writer.record_settings(target, {"fov_deg": float(fov_deg), "size": size, "quality": quality})
 
-    skipped: list[dict[str, Any]] = []
+    skipped: list[writer.SkippedFile] = []
     photos = scan_photos(paths, skipped, fov_deg=fov_deg, size=size)
     places = _make_places(
         photos, skipped, group_m=group_m, group_s=group_s, tolerance_deg=tolerance_deg, min_views=min_views
@@ -144,7 +125,8 @@ def import_photos(
             _write_views(place, view_folder, fov_deg, size, quality)
             counts["written"] += 1
 
-    _write_tables(source, target, places, skipped)
+    _write_tables(source, target, places)
+    skip_counts = writer.write_skipped(source, target, skipped)
 
     # Folders of an earlier run that data.csv no longer names are counted, and not touched.
     view_folders = {path.name for path in (target / "images").glob("[!.]*")}
@@ -153,13 +135,13 @@ def import_photos(
         **_count_places(places),
         **counts,
         "left_over": len(view_folders - {place.place_id for place in places}),
-        **count_skipped(skipped),
+        **skip_counts,
     }
 
 
 def _make_places(
     photos: list[PhotoFile],
-    skipped: list[dict[str, Any]],
+    skipped: list[writer.SkippedFile],
     *,
     group_m: float,
     group_s: float | None,
@@ -178,23 +160,21 @@ def _make_places(
         views = _assign_headings(group, skipped, tolerance_deg)
         if len(views) < min_views:
             reason = f"its place has {len(views)} views, and min_views is {min_views}"
-            skipped += [make_skip_row(photo.path, "few_views", reason) for photo in views.values()]
+            skipped += [(photo.path, "few_views", reason) for photo in views.values()]
         elif views:
             places.append(PhotoPlace(views))
     return places
 
 
 def _assign_headings(
-    photos: list[PhotoFile], skipped: list[dict[str, Any]], tolerance_deg: float
+    photos: list[PhotoFile], skipped: list[writer.SkippedFile], tolerance_deg: float
 ) -> dict[int, PhotoFile]:
     """Returns the photos of a place by index of their heading. A panorama takes all four headings."""
     # The views of a panorama have one position and time, so it replaces separate photos.
     panorama = next((photo for photo in photos if photo.is_panorama), None)
     if panorama is not None:
         reason = f"{panorama.path.name} is a panorama of the place"
-        skipped += [
-            make_skip_row(photo.path, "heading_taken", reason) for photo in photos if photo is not panorama
-        ]
+        skipped += [(photo.path, "heading_taken", reason) for photo in photos if photo is not panorama]
         return dict.fromkeys(range(len(HEADINGS)), panorama)
 
     directions = np.array([photo.tags.direction_deg for photo in photos], dtype=np.float64)
@@ -206,10 +186,10 @@ def _assign_headings(
         heading = HEADINGS[heading_index]
         if deviations[index] > tolerance_deg:
             reason = f"faces {directions[index]:.1f} degrees, {deviations[index]:.1f} from the heading {heading}"
-            skipped.append(make_skip_row(photo.path, "between_headings", reason))
+            skipped.append((photo.path, "between_headings", reason))
         elif heading_index in views:
             reason = f"{views[heading_index].path.name} faces closer to the heading {heading}"
-            skipped.append(make_skip_row(photo.path, "heading_taken", reason))
+            skipped.append((photo.path, "heading_taken", reason))
         else:
             views[heading_index] = photo
     return views
@@ -218,37 +198,33 @@ def _assign_headings(
 def _write_views(place: PhotoPlace, folder: Path, fov_deg: float, size: int, quality: int) -> None:
     first = place.photos[0]
     if first.is_panorama:
-        data, direction_deg = read_image_file(first.path), first.tags.direction_deg
+        data, direction_deg = writer.read_image_file(first.path), first.tags.direction_deg
         views = cut_panorama(
             data, first.tags, where=str(first.path), compass_deg=direction_deg, fov_deg=fov_deg, size=size
         )
         images = {index: views[index] for index in place.views}
     else:
         images = {
-            index: decode_photo(read_image_file(photo.path), size, str(photo.path))
+            index: writer.decode_photo(writer.read_image_file(photo.path), size, str(photo.path))
             for index, photo in place.views.items()
         }
 
-    files = {f"{HEADINGS[index]}.jpg": encode_view(image, quality) for index, image in images.items()}
-    write_view_folder(folder, files)
+    files = {f"{HEADINGS[index]}.jpg": writer.encode_view(image, quality) for index, image in images.items()}
+    writer.write_view_folder(folder, files)
 
 
-def _write_tables(source: Path, out: Path, places: list[PhotoPlace], skipped: list[dict[str, Any]]) -> None:
-    """Writes data.csv, sources.csv and skipped.csv. Paths are relative to the folder of photos."""
+def _write_tables(source: Path, out: Path, places: list[PhotoPlace]) -> None:
+    """Writes data.csv and sources.csv. Paths are relative to the folder of photos."""
     places = sorted(places, key=lambda place: place.place_id)
     place_rows = [(place.place_id, *place.position_deg, place.date, "photos") for place in places]
-    write_records(out / PLACES_FILE, place_rows, PHOTO_PLACE_COLUMNS)
+    writer.write_records(out / PLACES_FILE, place_rows, PHOTO_PLACE_COLUMNS)
 
     view_rows = [
         (place.place_id, HEADINGS[index], photo.path.relative_to(source), photo.tags.direction_deg)
         for place in places
         for index, photo in sorted(place.views.items())
     ]
-    write_records(out / "sources.csv", view_rows, ("uuid", "heading", "file", "direction_deg"))
-
-    skip_rows = [{**row, "file": str(row["file"].relative_to(source))} for row in skipped]
-    skip_rows.sort(key=lambda row: row["file"])
-    write_records(out / "skipped.csv", skip_rows, ("file", "kind", "reason"))
+    writer.write_records(out / "sources.csv", view_rows, ("uuid", "heading", "file", "direction_deg"))
 
 
 def _count_places(places: list[PhotoPlace]) -> dict[str, int]:

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -13,7 +12,7 @@ from tqdm import tqdm
 
 from geoguesser.collecting.panorama import check_band, check_view_rows
 from geoguesser.collecting.photos.exif import PhotoTags, find_row_band, read_tags
-from geoguesser.collecting.photos.writer import read_image_file
+from geoguesser.collecting.photos.writer import SkippedFile, read_image_file
 from geoguesser.data.images import decode_rgb, read_header
 from geoguesser.errors import DataError
 
@@ -25,16 +24,8 @@ MAX_SEAM_LEVELS = 6.0
 MAX_SEAM_RATIO = 3.0
 
 
-@dataclass(frozen=True)
-class PhotoFile:
-    """Photo that can be a view.
-
-    Attributes:
-        path: Path of the file.
-        digest: Hash of its bytes.
-        tags: Tags, with position and direction.
-        is_panorama: Whether it is a 360-degree panorama.
-    """
+class PhotoFile(NamedTuple):
+    """Photo that can be a view: its path, the hash of its bytes, and its tags, with position and direction."""
 
     path: Path
     digest: str
@@ -42,17 +33,11 @@ class PhotoFile:
     is_panorama: bool
 
 
-def scan_photos(paths: list[Path], skipped: list[dict[str, Any]], *, fov_deg: float, size: int) -> list[PhotoFile]:
-    """Reads photos, and selects those with a position and a direction.
+def scan_photos(paths: list[Path], skipped: list[SkippedFile], *, fov_deg: float, size: int) -> list[PhotoFile]:
+    """Reads photos, and selects those with a position and a direction; files left out are added to `skipped`.
 
-    Args:
-        paths: Files to read.
-        skipped: List to which a row is appended for each file that is left out.
-        fov_deg: Field of view of the views to cut from panoramas.
-        size: Size of these views in pixels.
-
-    Returns:
-        Photos sorted by time, then by path; those of unknown time come last.
+    `fov_deg` and `size` are the field of view, and the size in pixels, of the views to cut from panoramas. Returns
+    photos sorted by time, then by path; those of unknown time come last.
     """
     photos: list[PhotoFile] = []
     path_by_digest: dict[str, Path] = {}
@@ -62,16 +47,16 @@ def scan_photos(paths: list[Path], skipped: list[dict[str, Any]], *, fov_deg: fl
             tags = read_tags(data)
             is_panorama = _check_image(data, tags, str(path), fov_deg=fov_deg, size=size)
         except (DataError, ValueError) as error:
-            skipped.append(make_skip_row(path, "not_read", str(error)))
+            skipped.append((path, "not_read", str(error)))
             continue
 
         digest = xxhash.xxh3_128_hexdigest(data)
         if digest in path_by_digest:
-            skipped.append(make_skip_row(path, "same_file", f"same bytes as {path_by_digest[digest].name}"))
+            skipped.append((path, "same_file", f"same bytes as {path_by_digest[digest].name}"))
         elif tags.position_deg is None:
-            skipped.append(make_skip_row(path, "no_position", "no valid GPSLatitude and GPSLongitude"))
+            skipped.append((path, "no_position", "no valid GPSLatitude and GPSLongitude"))
         elif tags.direction_deg is None:
-            skipped.append(make_skip_row(path, "no_direction", "no valid GPSImgDirection or PoseHeadingDegrees"))
+            skipped.append((path, "no_direction", "no valid GPSImgDirection or PoseHeadingDegrees"))
         else:
             path_by_digest[digest] = path
             photos.append(PhotoFile(path, digest, tags, is_panorama))
@@ -101,8 +86,3 @@ def _closes(image: npt.NDArray[np.float32]) -> bool:
     column_steps = np.abs(np.diff(image, axis=1)).mean(axis=(0, 2))
     seam = float(np.abs(image[:, 0] - image[:, -1]).mean())
     return seam <= max(MAX_SEAM_LEVELS, MAX_SEAM_RATIO * float(np.median(column_steps)))
-
-
-def make_skip_row(path: Path, kind: str, reason: str) -> dict[str, Any]:
-    """Makes the row of skipped.csv for a file."""
-    return {"file": path, "kind": kind, "reason": reason}

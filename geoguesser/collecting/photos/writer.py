@@ -6,8 +6,8 @@ Views are re-encoded, so that EXIF, position and camera of the original are not 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,11 +17,15 @@ import pandas as pd
 import simplejpeg
 
 from geoguesser.arrays import ByteArray
+from geoguesser.collecting.output_files import convert_write_errors
 from geoguesser.data.images import SUFFIXES, decode_rgb, read_bytes, read_header
-from geoguesser.errors import ConfigError, DataError, MissingFileError, StoreError
+from geoguesser.errors import ConfigError, DataError, MissingFileError
 from geoguesser.system.files import flush_to_disk, replace_folder, write_csv, write_json
 
 WRITE_REMEDY = "Free disk space, make the folder writable, or choose another with out=FOLDER."
+
+# File that is not used as a view: its path, the kind of the reason, and the reason.
+SkippedFile = tuple[Path, str, str]
 UNSUPPORTED_SUFFIXES = (".heic", ".heif", ".avif", ".tif", ".tiff", ".dng", ".cr2", ".nef", ".arw")
 
 
@@ -30,17 +34,21 @@ def encode_view(view: ByteArray, quality: int) -> bytes:
     return bytes(simplejpeg.encode_jpeg(np.ascontiguousarray(view), quality=quality, colorspace="RGB"))
 
 
-def decode_photo(data: bytes, shorter_side_px: int, source_name: str) -> ByteArray:
-    """Decodes a photo, upright by its EXIF orientation, with a shorter side of at most `shorter_side_px` pixels.
+def decode_image(data: bytes, where: str, shorter_side_px: int | None = None) -> ByteArray:
+    """Decodes an image, upright by its EXIF orientation, at a scale that suffices for a shorter side (None: all).
 
-    Raises:
-        DataError: The file is broken or truncated.
+    Raises DataError if the file is broken or truncated. The message names `where`.
     """
     try:
-        image = decode_rgb(data, read_header(data), shorter_side_px)
+        header = read_header(data)
+        return decode_rgb(data, header, shorter_side_px or max(header.height, header.width))
     except ValueError as error:
-        raise DataError.at(source_name, f"is not a complete image ({error})") from error
+        raise DataError.at(where, f"is not a complete image ({error})") from error
 
+
+def decode_photo(data: bytes, shorter_side_px: int, where: str) -> ByteArray:
+    """Decodes a photo as `decode_image`, and reduces it if its shorter side has more than `shorter_side_px`."""
+    image = decode_image(data, where, shorter_side_px)
     scale = shorter_side_px / min(image.shape[:2])
     if scale >= 1.0:
         return image
@@ -51,11 +59,8 @@ def decode_photo(data: bytes, shorter_side_px: int, source_name: str) -> ByteArr
 def list_photos(folder: Path, out: Path, key: str) -> list[Path]:
     """Lists all image files under a folder, sorted, without hidden files and files under `out`.
 
-    `key` is the config key of the folder, for messages.
-
-    Raises:
-        MissingFileError: The folder does not exist or contains no such file.
-        ConfigError: `out` is the folder itself.
+    Raises MissingFileError if the folder, `key` in the config, does not exist or contains no such file, and
+    ConfigError if `out` is the folder itself.
     """
     if not folder.is_dir():
         raise MissingFileError.at(key, "must be a folder", found=str(folder))
@@ -84,10 +89,9 @@ def read_image_file(path: Path) -> bytes:
 def write_view_folder(folder: Path, files: Mapping[str, bytes]) -> None:
     """Writes a folder of files atomically and flushes them to the disk; an existing folder is replaced.
 
-    Raises:
-        StoreError: The folder cannot be written, for example because the disk is full.
+    Raises StoreError if the folder cannot be written, for example because the disk is full.
     """
-    with _convert_write_errors(folder), replace_folder(folder) as temporary:
+    with convert_write_errors(folder, WRITE_REMEDY), replace_folder(folder) as temporary:
         for name, data in files.items():
             with (temporary / name).open("xb") as stream:
                 stream.write(data)
@@ -96,16 +100,23 @@ def write_view_folder(folder: Path, files: Mapping[str, bytes]) -> None:
 
 def write_records(path: Path, rows: Sequence[Any], columns: tuple[str, ...]) -> None:
     """Writes a CSV file atomically. Numbers have 7 decimals; one unit of the last is about 1 cm of latitude."""
-    with _convert_write_errors(path):
+    with convert_write_errors(path, WRITE_REMEDY):
         path.parent.mkdir(parents=True, exist_ok=True)
         write_csv(path, pd.DataFrame(rows, columns=list(columns)))
+
+
+def write_skipped(source: Path, out: Path, skipped: list[SkippedFile]) -> dict[str, int]:
+    """Writes skipped.csv, sorted by path relative to `source`; returns counts, in total and as `skipped_KIND`."""
+    rows = sorted((str(path.relative_to(source)), kind, reason) for path, kind, reason in skipped)
+    write_records(out / "skipped.csv", rows, ("file", "kind", "reason"))
+    kinds = Counter(f"skipped_{kind}" for _, kind, _ in skipped)
+    return {"skipped": len(skipped), **dict(sorted(kinds.items()))}
 
 
 def record_settings(out: Path, settings: dict[str, Any]) -> None:
     """Records the settings of the views in a folder, so that it never mixes views of different settings.
 
-    Raises:
-        ConfigError: The folder contains views that were made with other settings.
+    Raises ConfigError if the folder contains views that were made with other settings.
     """
     file = out / "settings.json"
     if file.is_file():
@@ -126,19 +137,9 @@ def record_settings(out: Path, settings: dict[str, Any]) -> None:
                 "Choose another folder with out=FOLDER."
             )
         return
-    with _convert_write_errors(out):
+    with convert_write_errors(out, WRITE_REMEDY):
         out.mkdir(parents=True, exist_ok=True)
         write_json(file, settings)
-
-
-@contextmanager
-def _convert_write_errors(path: Path) -> Iterator[None]:
-    """Raises StoreError for each OSError."""
-    try:
-        yield
-    except OSError as error:
-        rule = f"cannot be written ({error.strerror or error})"
-        raise StoreError.at(str(path), rule, remedy=WRITE_REMEDY) from error
 
 
 def format_summary(counts: dict[str, Any]) -> list[str]:

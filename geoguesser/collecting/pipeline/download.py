@@ -44,9 +44,8 @@ async def download_places(
 
     Calls `progress` after each place. Returns the reason of an early end; an empty string otherwise.
 
-    Raises:
-        ProviderError: The provider refuses the key, or is unavailable.
-        StoreError: A view cannot be written, for example because the disk is full.
+    Raises ProviderError if the provider refuses the key or is unavailable, and StoreError if a view cannot be
+    written, for example because the disk is full.
     """
     write = client.commit_queue.write
 

@@ -14,32 +14,23 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import pyproj
-
 from geoguesser.collecting.output_tables import read_place_rows
 from geoguesser.errors import ConfigError, MissingFileError, check_mapping, check_number
+from geoguesser.geo.distance import MIN_METRES_PER_DEGREE, geodesic_m
 
 MONTH = re.compile(r"\d{4}-(0[1-9]|1[0-2])")
-MIN_METRES_PER_DEGREE = 110_574.0  # of latitude, at the equator (WGS 84)
 
 # From this latitude on, a place of any longitude may be near.
 NEAR_POLE_DEG = 89.0
 
-WGS84 = pyproj.Geod(ellps="WGS84")
 SELECTION_BATCH_SIZE = 1000
 
 
 @dataclass(frozen=True)
 class Filters:
-    """The config's `filters`.
+    """The node `filters` of conf/collect.yaml, which describes the values.
 
-    Attributes:
-        first: Earliest month of a panorama, `YYYY-MM`; empty for no limit.
-        last: Latest month of a panorama; empty for no limit.
-        allow: Patterns of which at least one must occur in the copyright notice; empty for any notice.
-        deny: Patterns of which none may occur in the copyright notice.
-        min_distance_m: Smallest distance from all other places; 0 for any.
-        existing: Tables (data.csv) of datasets whose places count as other places.
+    `first` and `last` are months `YYYY-MM`, empty for no limit; `existing` are tables (data.csv) of datasets.
     """
 
     first: str
@@ -51,11 +42,7 @@ class Filters:
 
     @classmethod
     def from_config(cls, node: Any) -> Filters:
-        """Reads the config's `filters`.
-
-        Raises:
-            ConfigError, MissingFileError, DataError: A value or a dataset breaks a rule.
-        """
+        """Reads the node; raises ConfigError, MissingFileError or DataError for a value that breaks a rule."""
         keys = ("from", "to", "copyright_allow", "copyright_deny", "min_distance_m", "existing")
         values = check_mapping("filters", node, keys)
 
@@ -147,10 +134,7 @@ def _find_conflict(
     if not nearby:
         return ""
 
-    latitudes, longitudes = zip(*nearby, strict=True)
-    count = len(nearby)
-    _, _, distances_m = WGS84.inv([longitude] * count, [latitude] * count, longitudes, latitudes)
-    return "too_near" if min(distances_m) < min_distance_m else ""
+    return "too_near" if min(geodesic_m((latitude, longitude), nearby)) < min_distance_m else ""
 
 
 def _parse_month(key: str, value: Any) -> str:

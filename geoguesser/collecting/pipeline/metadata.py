@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import json
 import sqlite3
+import uuid
 from collections.abc import Callable
 from functools import partial
 
 from geoguesser.collecting.pipeline.worker_pool import run_workers
-from geoguesser.collecting.providers.base import Panorama, Provider, make_place_uuid
+from geoguesser.collecting.providers.base import Panorama, Provider
 from geoguesser.collecting.providers.http_client import HttpClient
 from geoguesser.collecting.providers.http_responses import NotFoundError, RequestFailedError
 
+# Random, and never to be changed: the ids of all places derive from it.
+NAMESPACE = uuid.UUID("5b1f3c39-0a8e-5e0e-9a54-0e3d5b0d8c51")
 METADATA_BATCH_SIZE = 256
 MAX_TEXT_LENGTH = 300  # characters
 
@@ -21,8 +24,7 @@ async def request_metadata(provider: Provider, client: HttpClient, *, progress: 
 
     Calls `progress` after each point. Returns the reason of an early end; an empty string otherwise.
 
-    Raises:
-        ProviderError: The provider refuses the key, or is unavailable.
+    Raises ProviderError if the provider refuses the key, or is unavailable.
     """
     write = client.commit_queue.write
 
@@ -61,9 +63,11 @@ def _record_panorama(db: sqlite3.Connection, *, provider: str, point: int, panor
     # the result does not depend on the order of the answers.
     # Tables hold texts as single lines of limited length.
     date, notice = (" ".join(text.split())[:MAX_TEXT_LENGTH] for text in (panorama.date, panorama.copyright))
+    # The same panorama has the same id in every folder.
+    place_id = str(uuid.uuid5(NAMESPACE, f"{provider}:{panorama.panorama_id}"))
     values = (
-        provider, panorama.panorama_id, make_place_uuid(provider, panorama.panorama_id), panorama.latitude,
-        panorama.longitude, date, notice, json.dumps(panorama.extra), point,
+        provider, panorama.panorama_id, place_id, panorama.latitude, panorama.longitude, date, notice,
+        json.dumps(panorama.extra), point,
     )  # fmt: skip
     (place,) = db.execute(
         "INSERT INTO places (provider, panorama_id, uuid, latitude, longitude, date, copyright, extra, point) "

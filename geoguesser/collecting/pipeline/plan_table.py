@@ -27,8 +27,7 @@ def check_plan_settings(database: Database, settings: dict[str, Any]) -> bool:
 
     Only the number of places may differ. A plan with more places than requested is kept as it is.
 
-    Raises:
-        ConfigError: The plan was made with other settings.
+    Raises ConfigError if the plan was made with other settings.
     """
     text = database.get_meta("plan")
     if text is None:
@@ -51,8 +50,7 @@ def _format_change(key: str, old: dict[str, Any], new: dict[str, Any]) -> str:
 def record_provider(database: Database, name: str, view_settings: Mapping[str, Any]) -> None:
     """Records the provider of a folder and the settings of its views; a folder holds one kind of views only.
 
-    Raises:
-        ConfigError: The folder has answers of another provider, or for other views.
+    Raises ConfigError if the folder has answers of another provider, or for other views.
     """
     settings = {"provider": name, **{f"provider.{key}": value for key, value in view_settings.items()}}
     text = database.get_meta("provider")
@@ -74,18 +72,10 @@ def record_provider(database: Database, name: str, view_settings: Mapping[str, A
 
 
 def record_plan(database: Database, coords_deg: FloatArray, settings: dict[str, Any]) -> int:
-    """Writes a plan, or the points that a longer plan adds, to the database and to plan.csv.
+    """Writes a plan of (N, 2) points, or the points that a longer plan adds, to the database and to plan.csv.
 
-    Args:
-        database: Database of the folder.
-        coords_deg: (N, 2) all points of the plan.
-        settings: Settings that the plan was made with.
-
-    Returns:
-        Number of new points.
-
-    Raises:
-        ConfigError: The plan does not begin with the points that are already in the database.
+    `settings` are those that the plan was made with. Returns the number of new points. Raises ConfigError if the
+    plan does not begin with the points that are already in the database.
     """
     coords = np.round(coords_deg, 7)  # one centimetre
     rows = database.query("SELECT latitude, longitude FROM points ORDER BY id")

@@ -15,16 +15,10 @@ from tqdm import tqdm
 from geoguesser.collecting.budget import MICROS_PER_USD, Budget, read_spending
 from geoguesser.collecting.database import CommitQueue, Database
 from geoguesser.collecting.output_tables import PLACES_FILE, write_places_table
+from geoguesser.collecting.pipeline import status
 from geoguesser.collecting.pipeline.download import download_places, forget_lost_views
 from geoguesser.collecting.pipeline.filters import Filters, mark_places
 from geoguesser.collecting.pipeline.metadata import request_metadata
-from geoguesser.collecting.pipeline.status import (
-    count_remaining_requests,
-    find_exceeded_budget,
-    format_budget,
-    format_cost,
-    format_status,
-)
 from geoguesser.collecting.providers.base import Provider
 from geoguesser.collecting.providers.http_client import HttpClient
 from geoguesser.collecting.providers.http_settings import HttpSettings
@@ -53,8 +47,7 @@ class CollectionRunner:
     def run(self, step: str) -> None:
         """Runs `metadata`, `download`, or `all` (both). Logs the cost before and the status after each step.
 
-        Raises:
-            SystemExit: The user interrupted a step.
+        Raises SystemExit if the user interrupted a step.
         """
         for current in ("metadata", "download") if step == "all" else (step,):
             end = self._run_step(current, is_all=step == "all")
@@ -71,7 +64,7 @@ class CollectionRunner:
         if not is_metadata:
             self._select_places()
 
-        remaining = count_remaining_requests(
+        remaining = status.count_remaining_requests(
             self.database, self.provider, points=is_metadata, places=not is_metadata
         )
         if not remaining:
@@ -101,12 +94,9 @@ class CollectionRunner:
             total = used + sum(prices[kind] * count for kind, count in requests.items())
             # Rounded up to whole cents, because the named amount must be enough.
             total_usd = math.ceil(total * 100 / MICROS_PER_USD) / 100
-            raise ConfigError.at(
-                "budget.money",
-                "allows none of these requests",
-                found=limit / MICROS_PER_USD,
-                remedy=f"All of them need budget.money={total_usd:.2f} (USD, over all runs).",
-            )
+            remedy = f"All of them need budget.money={total_usd:.2f} (USD, over all runs)."
+            rule, found = "allows none of these requests", limit / MICROS_PER_USD
+            raise ConfigError.at("budget.money", rule, found=found, remedy=remedy)
 
     async def _send_requests(self, step: str) -> str:
         """Sends the requests of a step until they are finished, a budget is used up, or a signal arrives.
@@ -167,8 +157,8 @@ class CollectionRunner:
             count = write_places_table(self.database)
             log.info("%s: %s", self.database.folder / PLACES_FILE, format_count(count, "place"))
 
-        budget_lines = format_budget(self.database, self.provider, self.budget)
-        for line in (*format_status(self.database), *budget_lines):
+        budget_lines = status.format_budget(self.database, self.provider, self.budget)
+        for line in (*status.format_status(self.database), *budget_lines):
             log.info("%s", line)
 
 
@@ -179,12 +169,12 @@ def log_cost(
 
     Requests for points and for views of places are included if `points` and `places` are true.
     """
-    requests = count_remaining_requests(database, provider, points=points, places=places)
+    requests = status.count_remaining_requests(database, provider, points=points, places=places)
     log.info("%s takes at most, if no request must be repeated:", title)
-    for line in format_cost(requests, provider.request_kinds):
+    for line in status.format_cost(requests, provider.request_kinds):
         log.info("  %s", line)
-    for line in format_budget(database, provider, budget):
+    for line in status.format_budget(database, provider, budget):
         log.info("%s", line)
 
-    if exceeded := find_exceeded_budget(database, provider, budget, requests):
+    if exceeded := status.find_exceeded_budget(database, provider, budget, requests):
         log.warning("%s does not cover this: requests end when the budget is used up", exceeded)

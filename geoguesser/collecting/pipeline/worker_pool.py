@@ -21,14 +21,9 @@ async def run_workers(
 ) -> str:
     """Processes all items with `concurrency` workers, holding one batch of items in memory.
 
-    Args:
-        load_batch: Returns the items after a number, which begin with their number; an empty list at the end.
-        process: Processes one item. Its first error is raised after all items in flight have ended.
-        concurrency: Number of workers.
-        stop: Once it is set, no further item is started. It is set here if `process` raises an error.
-
-    Returns:
-        Reason of an early end (a budget is used up); an empty string otherwise.
+    `load_batch` returns the items after a number, which begin with their number; an empty list at the end. The
+    first error of `process` is raised after all items in flight have ended. Once `stop` is set, here after such an
+    error, no further item is started. Returns the reason of an early end (a used up budget), or an empty string.
     """
     budget_messages: list[str] = []
     errors: list[Exception] = []

@@ -16,7 +16,7 @@ import shapely
 
 from geoguesser.arrays import BoolArray, FloatArray
 from geoguesser.geo.distance import haversine_km
-from geoguesser.geo.region import PlaneRegion, Region, SphereRegion
+from geoguesser.geo.region import PlaneRegion, Region
 
 # Boxes along the longer side of a region, before any box is split.
 BOXES_PER_SIDE = 24
@@ -57,11 +57,9 @@ class Chart(ABC):
         return np.ones(len(coords_deg))
 
     def compute_circles(self, boxes: FloatArray) -> tuple[FloatArray, FloatArray]:
-        """Computes circles on the sphere that enclose (B, 4) boxes.
+        """Computes circles on the sphere that enclose (B, 4) boxes: centres (B, 2) in degrees, radii (B,) in m.
 
-        Returns:
-            (B, 2) centres in degrees, and (B,) radii in metres. A box that extends beyond the projection has the
-            centre (0, 0) and an infinite radius.
+        A box that extends beyond the projection has the centre (0, 0) and an infinite radius.
         """
         west, south, east, north = boxes.T
         corners = ((west, south), (west, north), (east, south), (east, north))
@@ -119,8 +117,7 @@ class PlaneChart(Chart):
         return shapely.contains_xy(self.region.land_m, xy[:, 0], xy[:, 1])
 
     def touch_land(self, boxes: FloatArray) -> BoolArray:
-        flags: Any = shapely.intersects(self.region.land_m, shapely.box(*boxes.T))
-        return flags
+        return np.asarray(shapely.intersects(self.region.land_m, shapely.box(*boxes.T)))
 
     def compute_acceptance(self, coords_deg: FloatArray) -> FloatArray:
         if self.is_equal_area:
@@ -135,7 +132,7 @@ class WorldChart(Chart):
     the difference of the sines of its latitudes (Archimedes).
     """
 
-    def __init__(self, region: SphereRegion) -> None:
+    def __init__(self, region: Region) -> None:
         self.region = region
         self._parts = shapely.STRtree(shapely.get_parts(region.land_deg))
 
@@ -158,14 +155,6 @@ class WorldChart(Chart):
         flags = np.zeros(len(boxes), dtype=np.bool_)
         flags[pairs[0]] = True
         return flags
-
-
-def make_chart(region: Region) -> Chart:
-    """Makes the chart of a region."""
-    if isinstance(region, PlaneRegion):
-        return PlaneChart(region)
-    assert isinstance(region, SphereRegion)
-    return WorldChart(region)
 
 
 def split_into_quarters(boxes: FloatArray) -> FloatArray:

@@ -67,11 +67,9 @@ def select_farthest_first(
 
 
 def sort_into_blocks(points: FloatArray) -> tuple[IntArray, FloatArray]:
-    """Sorts (C, d) points into blocks of neighbours: the leaves of a k-d tree in order.
+    """Sorts (C, d) points into blocks of neighbours, as (B, S) indices and (B, S, d) points, by a k-d tree.
 
-    Returns:
-        (B, S) indices of the points and (B, S, d) their coordinates. Padding at the end of the last block has the
-        index -1 and repeats the last point.
+    Padding at the end of the last block has the index -1 and repeats the last point.
     """
     order = np.asarray(cKDTree(points).indices, dtype=np.int64)
     padding = -len(order) % BLOCK_SIZE

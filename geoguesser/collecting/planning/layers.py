@@ -13,6 +13,7 @@ from scipy.spatial import cKDTree
 from geoguesser.arrays import BoolArray, FloatArray, IntArray
 from geoguesser.collecting.output_tables import read_place_rows
 from geoguesser.errors import DataError, MissingFileError, RegionError, first_line
+from geoguesser.geo.boundaries import find_nearest_on_segments
 from geoguesser.geo.distance import chord_to_km, compute_chord, haversine_km, to_unit
 from geoguesser.geo.region import check_degrees
 
@@ -117,10 +118,8 @@ class Layer:
 
     def _compute_distances_km(self, vectors: FloatArray, pieces: Any) -> FloatArray:
         """Computes the distance of each point to its piece, by projection onto the segment in space."""
-        starts, spans = self._starts[pieces], self._stops[pieces] - self._starts[pieces]
-        squared = np.maximum(np.sum(spans * spans, axis=-1), 1e-300)
-        share = np.clip(np.sum((vectors - starts) * spans, axis=-1) / squared, 0.0, 1.0)
-        return chord_to_km(np.linalg.norm(starts + share[:, None] * spans - vectors, axis=-1))
+        nearest = find_nearest_on_segments(vectors, self._starts[pieces], self._stops[pieces])
+        return chord_to_km(np.linalg.norm(nearest - vectors, axis=-1))
 
 
 def split_segments(starts_deg: FloatArray, stops_deg: FloatArray, max_km: float) -> tuple[FloatArray, FloatArray]:
@@ -138,9 +137,8 @@ def split_segments(starts_deg: FloatArray, stops_deg: FloatArray, max_km: float)
 def read_layer(path: str | Path, key: str = "strategy.near") -> Layer:
     """Reads a vector file in any CRS.
 
-    Raises:
-        MissingFileError: The file does not exist.
-        DataError: The file cannot be read, has no geometry or no CRS, or its coordinates are out of range.
+    Raises MissingFileError if the file does not exist, and DataError if it cannot be read, has no geometry or no
+    CRS, or its coordinates are out of range.
     """
     file = Path(path).expanduser()
     where = f"{key} {file}"
@@ -181,9 +179,7 @@ def read_layer(path: str | Path, key: str = "strategy.near") -> Layer:
 def read_existing_places(path: str | Path, key: str = "strategy.existing") -> FloatArray:
     """Reads (M, 2) coordinates in degrees, M at least 1, from a data.csv or a folder that holds one.
 
-    Raises:
-        MissingFileError: The file does not exist.
-        DataError: The file has no rows. Also all errors of `read_place_rows`.
+    Raises MissingFileError if the file does not exist, and DataError if it has no rows or as `read_place_rows`.
     """
     file = Path(path).expanduser()
     file = file / "data.csv" if file.is_dir() else file

@@ -69,8 +69,7 @@ class SamplingState:
     def draw(self, rng: np.random.Generator, darts: IntArray) -> tuple[FloatArray, IntArray]:
         """Draws `darts` points uniformly over the boxes of each owner.
 
-        Returns:
-            (N, 2) points of the chart and (N,) owners, in random order.
+        Returns (N, 2) points of the chart and (N,) owners, in random order.
         """
         size = self.boxes[:, 2:] - self.boxes[:, :2]
         cumulative = np.concatenate(([0.0], np.cumsum(size.prod(axis=1))))
@@ -119,13 +118,12 @@ class DartThrower:
         self.spacing_m, self.layer, self.near_m = spacing_m, layer, near_m
         self.refused: Counter[str] = Counter({"spacing": 0, "near": 0})
         self._taken = np.zeros((0, 3)) if taken_deg is None else to_unit(taken_deg)
-        self._tree = cKDTree(self._taken) if len(self._taken) else None
+        self._tree = cKDTree(self._taken)
 
     def throw(self, state: SamplingState) -> tuple[FloatArray, IntArray]:
         """Throws darts until every owner has the points that it needs (which are subtracted), or its land is full.
 
-        Returns:
-            (N, 2) coordinates in degrees and (N,) owners, in the order of the throws.
+        Returns (N, 2) coordinates in degrees and (N,) owners, in the order of the throws.
         """
         coords: list[FloatArray] = [np.zeros((0, 2))]
         owners: list[IntArray] = [np.zeros(0, dtype=np.int64)]
@@ -176,16 +174,14 @@ class DartThrower:
         chosen = select_first_per_owner(owners, needs)
         if self.spacing_m > 0:
             self._taken = np.concatenate((self._taken, vectors[chosen]))
-            self._tree = cKDTree(self._taken) if len(self._taken) else None
+            self._tree = cKDTree(self._taken)
         return coords[chosen], owners[chosen]
 
     def _find_spaced(self, vectors: FloatArray) -> BoolArray:
         """Returns (N,) flags of the points that keep the spacing to all taken points and to earlier ones here."""
         chord = compute_chord(self.spacing_m)
-        keep = np.ones(len(vectors), dtype=np.bool_)
-        if self._tree is not None:
-            # The tree reports an infinite distance if there is no neighbour within the bound.
-            keep = ~np.isfinite(self._tree.query(vectors, distance_upper_bound=chord)[0])
+        # The tree reports an infinite distance if there is no neighbour within the bound.
+        keep = ~np.isfinite(self._tree.query(vectors, distance_upper_bound=chord)[0])
 
         rows = np.flatnonzero(keep)
         if len(rows) > 1:
@@ -226,12 +222,12 @@ class DartThrower:
         if len(numbers):
             numbers = numbers[self.chart.touch_land(state.boxes[numbers])]
 
-        if len(numbers) and (self.layer is not None or self._tree is not None):
+        if len(numbers) and (self.layer is not None or self.spacing_m > 0):
             centres_deg, radii_m = self.chart.compute_circles(state.boxes[numbers])
             keep = np.ones(len(numbers), dtype=np.bool_)
             if self.layer is not None:
                 keep &= self.layer.within(centres_deg, self.near_m + radii_m)
-            if self._tree is not None and self.spacing_m > 0:
+            if self.spacing_m > 0:
                 chords, _ = self._tree.query(to_unit(centres_deg))
                 keep &= 1000.0 * chord_to_km(np.asarray(chords)) + radii_m > self.spacing_m
             numbers = numbers[keep]
@@ -248,12 +244,7 @@ def select_non_conflicting(pairs: IntArray, count: int) -> BoolArray:
     points that are second in no pair are certainly selected, because no earlier point can still exclude them. So
     their partners are excluded, and all pairs with an excluded point are dropped.
 
-    Args:
-        pairs: (P, 2) numbers of conflicting points, the lower number first.
-        count: Number of points.
-
-    Returns:
-        (count,) flags of the selected points.
+    Takes (P, 2) numbers of conflicting points, the lower number first, and returns (count,) flags.
     """
     excluded = np.zeros(count, dtype=np.bool_)
     while len(pairs):
@@ -266,7 +257,12 @@ def select_non_conflicting(pairs: IntArray, count: int) -> BoolArray:
 
 def select_first_per_owner(owners: IntArray, counts: IntArray) -> IntArray:
     """Returns the ascending numbers of the first `counts[o]` items of each owner o."""
+    return np.flatnonzero(rank_within_owners(owners) < counts[owners])
+
+
+def rank_within_owners(owners: IntArray) -> IntArray:
+    """Returns (N,) the number of earlier items of the same owner."""
     order = np.argsort(owners, kind="stable")
-    sorted_owners = owners[order]
-    rank = np.arange(len(owners)) - np.searchsorted(sorted_owners, sorted_owners, side="left")
-    return np.sort(order[rank < counts[sorted_owners]])
+    rank = np.empty(len(owners), dtype=np.int64)
+    rank[order] = np.arange(len(owners)) - np.searchsorted(owners[order], owners[order], side="left")
+    return rank

@@ -13,14 +13,14 @@ from typing import Any, ClassVar
 import numpy as np
 
 from geoguesser.arrays import FloatArray, IntArray
-from geoguesser.collecting.planning.charts import make_chart
+from geoguesser.collecting.planning.charts import PlaneChart, WorldChart
 from geoguesser.collecting.planning.farthest_point import select_farthest_first
 from geoguesser.collecting.planning.layers import Layer, read_existing_places, read_layer
-from geoguesser.collecting.planning.poisson_disk import DartThrower, SamplingState
+from geoguesser.collecting.planning.poisson_disk import DartThrower, SamplingState, rank_within_owners
 from geoguesser.errors import ConfigError, check_int, check_number
 from geoguesser.geo.cells.factory import make_cells_by_count, make_cells_of_side
 from geoguesser.geo.cells.square import BandCells, SquareCells
-from geoguesser.geo.region import Region
+from geoguesser.geo.region import PlaneRegion, Region
 
 MAX_PLANNED_PLACES = 10_000_000
 MAX_SPACING_M = 1_000_000.0
@@ -29,19 +29,16 @@ FIRST_BLOCK_SIZE = 1024  # points
 
 @dataclass(kw_only=True)
 class Strategy(ABC):
-    """Base class of the sampling strategies.
+    """Base class of the sampling strategies, whose settings the files of conf/strategy describe.
 
     Attributes:
         name: Name of the choice in the config group.
-        spacing_m: Smallest distance between two points, and between a point and an existing place.
-        near: Vector layer (roads, settlements) that points must lie near to; None for anywhere on land.
-        near_m: Largest distance from the layer.
-        existing: A data.csv of existing places, or a folder that holds one; None for none.
         layer: The layer, once `sample` has read it.
         existing_deg: (M, 2) existing places, once `sample` has read them.
     """
 
     name: ClassVar[str]
+    spaces_darts: ClassVar[bool] = True
     spacing_m: float = 100.0
     near: str | None = None
     near_m: float = 100.0
@@ -59,20 +56,13 @@ class Strategy(ABC):
         check_number("strategy.near_m", self.near_m, low=0.0, high=MAX_SPACING_M, open_low=True)
 
     def sample(self, region: Region, *, places: int, seed: int) -> FloatArray:
-        """Draws the points of a plan.
+        """Draws the points of a plan on the land of a region: (N, 2) degrees, N from 0 to `places`.
 
-        Args:
-            region: Region on whose land the points lie.
-            places: Number of points. There are fewer if the land, the spacing or the layer has no more room.
-            seed: Seed; the same seed and inputs give the same points.
+        There are fewer points than requested if the land, the spacing or the layer has no more room. The same seed
+        and inputs give the same points, and a plan for more places begins with the plan for fewer places.
 
-        Returns:
-            (N, 2) latitude and longitude in degrees, N from 0 to `places`. A plan for more places begins with the
-            plan for fewer places if everything else is the same.
-
-        Raises:
-            ConfigError: A number is out of its range.
-            DataError, MissingFileError: `near` or `existing` cannot be used.
+        Raises ConfigError if a number is out of its range, and DataError or MissingFileError if `near` or
+        `existing` cannot be used.
         """
         check_int("places", places, low=1, high=MAX_PLANNED_PLACES)
         check_int("seed", seed, low=0)
@@ -80,9 +70,10 @@ class Strategy(ABC):
         self.existing_deg = None if self.existing is None else read_existing_places(self.existing)
 
         rng = np.random.default_rng(seed)
+        chart = PlaneChart(region) if isinstance(region, PlaneRegion) else WorldChart(region)
         thrower = DartThrower(
-            make_chart(region), rng, spacing_m=self._get_dart_spacing_m(), taken_deg=self.existing_deg,
-            layer=self.layer, near_m=self.near_m,
+            chart, rng, spacing_m=self.spacing_m if self.spaces_darts else 0.0,
+            taken_deg=self.existing_deg, layer=self.layer, near_m=self.near_m,
         )  # fmt: skip
 
         self._report = {
@@ -108,9 +99,6 @@ class Strategy(ABC):
         """
         return dict(self._report)
 
-    def _get_dart_spacing_m(self) -> float:
-        return self.spacing_m
-
     @abstractmethod
     def _draw(self, region: Region, thrower: DartThrower, rng: np.random.Generator, places: int) -> FloatArray:
         """Draws (N, 2) points in degrees, and adds statistics of this strategy to `_report`."""
@@ -130,12 +118,7 @@ class Uniform(Strategy):
 
 @dataclass(kw_only=True)
 class PerCell(Strategy):
-    """The same number of points in each cell of a grid. Points that do not fit into a cell go to the other cells.
-
-    Attributes:
-        size: Number of cells that touch the land, as in `grid.size`.
-        cell_km: Side of a cell; it takes precedence over `size`.
-    """
+    """The same number of points in each cell of a grid. Points that do not fit into a cell go to other cells."""
 
     name: ClassVar[str] = "per_cell"
     size: int | None = 60
@@ -177,14 +160,11 @@ class PerCell(Strategy):
 
 @dataclass(kw_only=True)
 class FillGaps(Strategy):
-    """Points where existing places are farthest, the largest gap first.
-
-    Attributes:
-        candidates: Number of random points on land to choose from, at least twice the number of places. More
-            candidates come nearer to the middle of a gap.
-    """
+    """Points where existing places are farthest, the largest gap first, selected from random candidates."""
 
     name: ClassVar[str] = "fill_gaps"
+    # Candidates may be close to each other; the spacing applies to the selected ones.
+    spaces_darts: ClassVar[bool] = False
     candidates: int = 200_000
 
     def __post_init__(self) -> None:
@@ -194,10 +174,6 @@ class FillGaps(Strategy):
             rule = "must name a data.csv for strategy=fill_gaps"
             remedy = "Without existing places, use strategy=uniform."
             raise ConfigError.at("strategy.existing", rule, found=None, remedy=remedy)
-
-    def _get_dart_spacing_m(self) -> float:
-        # Candidates may be close to each other; the spacing applies to the selected ones.
-        return 0.0
 
     def _draw(self, region: Region, thrower: DartThrower, rng: np.random.Generator, places: int) -> FloatArray:
         if self.candidates < 2 * places:
@@ -230,8 +206,7 @@ def throw_in_blocks(
     The blocks do not depend on the number of places, so that a plan for more places begins with the plan for
     fewer. Within a block the owners alternate.
 
-    Returns:
-        (N, 2) coordinates in degrees and (N,) owners, N up to `places`.
+    Returns (N, 2) coordinates in degrees and (N,) owners, N up to `places`.
     """
     coords: list[FloatArray] = [np.zeros((0, 2))]
     owners: list[IntArray] = [np.zeros(0, dtype=np.int64)]
@@ -250,7 +225,4 @@ def throw_in_blocks(
 
 def interleave_owners(owners: IntArray, rng: np.random.Generator) -> IntArray:
     """Returns (N,) an order of points in which each owner, in random order, has one before any has a second."""
-    order = np.argsort(owners, kind="stable")
-    rank = np.empty(len(owners), dtype=np.int64)
-    rank[order] = np.arange(len(owners)) - np.searchsorted(owners[order], owners[order], side="left")
-    return np.lexsort((rng.random(len(owners)), rank))
+    return np.lexsort((rng.random(len(owners)), rank_within_owners(owners)))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import uuid
 from abc import ABC, abstractmethod
 from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -10,9 +9,6 @@ from typing import Any, ClassVar
 
 from geoguesser.collecting.providers.http_client import HttpClient
 from geoguesser.collecting.providers.http_settings import RequestKind
-
-# Random, and never to be changed: the ids of all places derive from it.
-NAMESPACE = uuid.UUID("5b1f3c39-0a8e-5e0e-9a54-0e3d5b0d8c51")
 
 
 @dataclass(frozen=True)
@@ -57,16 +53,14 @@ class Provider(ABC):
     def load_credentials(self) -> list[str]:
         """Checks that requests are permitted, and returns the keys, so that they can be redacted from all output.
 
-        Raises:
-            GeoguesserError: The provider's terms are not accepted, or a key is missing.
+        Raises GeoguesserError if the provider's terms are not accepted, or a key is missing.
         """
 
     @abstractmethod
     async def find_panorama(self, client: HttpClient, latitude: float, longitude: float) -> Panorama:
         """Finds the panorama near a point.
 
-        Raises:
-            NotFoundError: The provider has none near the point. Also all errors of `HttpClient.get`.
+        Raises NotFoundError if the provider has none near the point. Also all errors of `HttpClient.get`.
         """
 
     @abstractmethod
@@ -75,11 +69,5 @@ class Provider(ABC):
     ) -> AsyncIterator[tuple[int, bytes]]:
         """Yields the heading and the complete JPEG of each view, after checking that the view shows something.
 
-        Raises:
-            NotFoundError: The provider has no imagery. Also all errors of `HttpClient.get`.
+        Raises NotFoundError if the provider has no imagery. Also all errors of `HttpClient.get`.
         """
-
-
-def make_place_uuid(provider: str, panorama_id: str) -> str:
-    """Derives the id of a place from its panorama, so that the same panorama has the same id in every folder."""
-    return str(uuid.uuid5(NAMESPACE, f"{provider}:{panorama_id}"))

@@ -1,24 +1,19 @@
-"""API keys: read from the environment or from a private file, and redacted from all output.
+"""API keys: read from the environment or from a private file.
 
 A config names a variable or a file, never a key. Nothing in this module writes a key anywhere.
 """
 
 from __future__ import annotations
 
-import logging
 import os
 import re
 import stat
-import traceback
-from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
-from urllib.parse import quote, quote_plus
 
-from geoguesser.errors import ConfigError, MissingFileError, ProviderError
+from geoguesser.errors import ConfigError, MissingFileError
+from geoguesser.system.secret_values import MIN_SECRET_LENGTH
 
-REDACTED = "***"
 VARIABLE_NAME = re.compile(r"[A-Z][A-Z0-9_]{2,63}")
 
 # Keys of Google and Mapillary, with certainty or nearly so. Used on all config values.
@@ -27,60 +22,12 @@ KNOWN_KEY = re.compile(r"AIza[\w-]{30,}|MLY(\||%7C)\d{6,}")
 # The same less strictly, and any long word. Used where a path is expected.
 POSSIBLE_KEY = re.compile(r"AIza[\w-]{10,}|MLY\|?\d{6,}|[A-Za-z0-9_+=|-]{32,}")
 
-# A shorter key must be a mistake, and redacting it would redact ordinary words.
-MIN_KEY_LENGTH = 8
-
-
-class SecretRedactor:
-    """Replaces the keys of this process in texts, also in their URL-encoded forms."""
-
-    def __init__(self, keys: Iterable[str] = ()) -> None:
-        forms = {form for key in keys if key for form in (key, quote(key, safe=""), quote_plus(key))}
-        # Longest first, so that no part of an encoded form remains.
-        self._forms = sorted(forms, key=len, reverse=True)
-
-    def redact(self, text: str) -> str:
-        for form in self._forms:
-            text = text.replace(form, REDACTED)
-        return text
-
-    def occurs_in(self, text: str) -> bool:
-        return any(form in text for form in self._forms)
-
-
-@contextmanager
-def redact_logs(redactor: SecretRedactor) -> Iterator[None]:
-    """Redacts keys in all log lines, and in unexpected errors, for the duration of a with block."""
-
-    def redact(record: logging.LogRecord) -> bool:
-        record.msg, record.args = redactor.redact(record.getMessage()), None
-        return True
-
-    # Filters of a logger do not see the records of its children; filters of handlers see all.
-    handlers = logging.getLogger().handlers
-    for handler in handlers:
-        handler.addFilter(redact)
-    try:
-        yield
-    except Exception as error:
-        # A traceback shows messages of chained errors. If a key is among them, the complete chain is dropped.
-        if redactor.occurs_in("".join(traceback.format_exception(error))):
-            raise ProviderError(f"{type(error).__name__}: {redactor.redact(str(error))}") from None
-        raise
-    finally:
-        for handler in handlers:
-            handler.removeFilter(redact)
-
 
 def read_key(where: str, *, variable: Any, file: Any, required: bool = True) -> str:
     """Reads a key from a private file if one is named, otherwise from the environment.
 
-    Args:
-        where: Common beginning of the two config keys: `provider.key` for `provider.key_variable` and
-            `provider.key_file`.
-        variable: Name of the environment variable.
-        file: Path of the file, or None.
-        required: Whether a missing variable is an error; otherwise the result is an empty string.
+    `where` is the common beginning of the two config keys: `provider.key` for `provider.key_variable` and
+    `provider.key_file`. If the key is not `required`, the result for a missing variable is an empty string.
 
     Raises:
         ConfigError: A config value looks like a key, the key is missing or malformed, or the file is readable by
@@ -146,8 +93,9 @@ def _read_key_file(where: str, file: Any) -> str:
 
 
 def _check_key(where: str, value: str) -> str:
-    if len(value) < MIN_KEY_LENGTH or not value.isascii() or not value.isprintable() or " " in value:
+    if len(value) < MIN_SECRET_LENGTH or not value.isascii() or not value.isprintable() or " " in value:
         raise ConfigError(
-            f"{where} must hold one key of at least {MIN_KEY_LENGTH} characters without spaces, and nothing else."
+            f"{where} must hold one key of at least {MIN_SECRET_LENGTH} characters without spaces, "
+            "and nothing else."
         )
     return value

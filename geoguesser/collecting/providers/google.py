@@ -37,22 +37,7 @@ TERMS = (
 
 
 class Google(Provider):
-    """Street View Static API.
-
-    Args:
-        accept_terms: The user's statement that Google's terms allow this use.
-        base_url: Address of the API.
-        key_variable: Environment variable that holds the key.
-        key_file: File that holds the key instead, readable by its owner only.
-        secret_variable: Environment variable that holds the signing secret; requests are signed if it is set.
-        secret_file: File that holds the signing secret instead.
-        radius_m: Largest distance of a panorama from the point.
-        source: `outdoor`, or `default`.
-        size: Side of the square views in pixels, up to 640.
-        fov_deg: Field of view of the views, up to 120.
-        pitch_deg: Angle by which views look up (positive) or down.
-        requests: price_per_1000 and per_second of the kinds `metadata` and `image`.
-    """
+    """Street View Static API. The arguments are the keys of conf/provider/google.yaml, which describes them."""
 
     name = "google"
 
@@ -177,9 +162,7 @@ def parse_metadata(response: HttpResponse) -> Panorama:
 def parse_view(response: HttpResponse) -> bytes:
     """Returns the bytes of an image response, after decoding it to its end.
 
-    Raises:
-        NotFoundError: The image is a placeholder for missing imagery.
-        RetryableError: The image is incomplete.
+    Raises NotFoundError if the image is a placeholder for missing imagery, RetryableError if it is incomplete.
     """
     try:
         check_view(response.body)

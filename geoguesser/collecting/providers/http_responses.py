@@ -40,14 +40,10 @@ class HttpResponse(NamedTuple):
 
 
 def check_status(provider: str, response: HttpResponse, content_type: str, *, authenticated: bool = True) -> None:
-    """Raises the error that a status code or content type means for every provider.
+    """Raises the error that a status code, or another beginning of the content type, means for every provider.
 
-    Args:
-        provider: Name for messages.
-        response: Response to check.
-        content_type: Prefix that its content type must have.
-        authenticated: Whether the request carried the key. Only then does a 401 or 403 mean that the key or the
-            account is refused, instead of this one item.
+    A 401 or 403 means that the key or the account is refused if the request carried the key (`authenticated`),
+    otherwise that this one item is.
     """
     status = response.status
 

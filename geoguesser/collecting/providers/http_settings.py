@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import ipaddress
+from contextlib import suppress
 from dataclasses import dataclass, fields
-from typing import Any
+from typing import Any, NamedTuple
 from urllib.parse import urlsplit
 
 from geoguesser.collecting.budget import check_price
@@ -13,18 +14,7 @@ from geoguesser.errors import ConfigError, check_int, check_mapping, check_numbe
 
 @dataclass(frozen=True)
 class HttpSettings:
-    """The config's `http`.
-
-    Attributes:
-        concurrency: Largest number of requests in flight.
-        connect_timeout_s: Time limit for opening a connection.
-        timeout_s: Time limit for a complete response.
-        max_attempts: Largest number of attempts per request.
-        backoff_base_s: Longest wait before the second attempt; doubled for each further one.
-        backoff_max_s: Longest wait. A provider that asks for a longer one ends the step.
-        max_consecutive_failures: Number of requests failed in a row after which the step ends.
-        max_response_mib: Largest response in MiB. A longer one is not read.
-    """
+    """The node `http` of conf/collect.yaml, which describes the values."""
 
     concurrency: int
     connect_timeout_s: float
@@ -47,8 +37,7 @@ class HttpSettings:
         return cls(**values)
 
 
-@dataclass(frozen=True)
-class RequestKind:
+class RequestKind(NamedTuple):
     """Price in millionths of a US dollar, and highest rate, of one kind of request."""
 
     micros: int
@@ -58,8 +47,7 @@ class RequestKind:
 def parse_request_kinds(node: Any, names: tuple[str, ...]) -> dict[str, RequestKind]:
     """Reads price_per_1000 and per_second of each kind from the config's `provider.requests`.
 
-    Raises:
-        ConfigError: A kind is missing, or a value is out of its range.
+    Raises ConfigError if a kind is missing, or a value is out of its range.
     """
     kinds = {}
     for name, value in check_mapping("provider.requests", node, names).items():
@@ -74,9 +62,8 @@ def parse_request_kinds(node: Any, names: tuple[str, ...]) -> dict[str, RequestK
 def check_base_url(key: str, value: Any) -> str:
     """Returns a server's address without a trailing slash.
 
-    Raises:
-        ConfigError: The address is not https (plain http is allowed for this machine only), or has a query, a
-            fragment or a user.
+    Raises ConfigError if the address is not https (plain http is allowed for this machine only), or has a query, a
+    fragment or a user.
     """
     try:
         parts = urlsplit(str(value))
@@ -95,9 +82,6 @@ def check_base_url(key: str, value: Any) -> str:
 
 
 def _is_loopback(host: str) -> bool:
-    if host == "localhost":
-        return True
-    try:
+    with suppress(ValueError):
         return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return False
+    return host == "localhost"

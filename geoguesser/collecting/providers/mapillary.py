@@ -32,31 +32,14 @@ from geoguesser.collecting.providers.mapillary_responses import (
     select_flat_images,
 )
 from geoguesser.errors import ConfigError, DataError, check_choice, check_int, check_number
+from geoguesser.geo.distance import MIN_METRES_PER_DEGREE
 
 SEARCH_FIELDS = "id,geometry,computed_geometry,captured_at,compass_angle,computed_compass_angle,is_pano,creator"
-MIN_METRES_PER_DEGREE = 110_574.0  # of latitude, at the equator (WGS 84)
 VIEW_JPEG_QUALITY = 92
 
 
 class Mapillary(Provider):
-    """Mapillary's API v4.
-
-    Args:
-        base_url: Address of the API.
-        image_hosts: Domains that thumbnails may be fetched from, subdomains included.
-        key_variable: Environment variable that holds the token.
-        key_file: File that holds the token instead, readable by its owner only.
-        views: `panorama` or `flat`.
-        radius_m: Largest distance of an image from the point.
-        spread_m: Largest distance of the other flat images from the first.
-        tolerance_deg: Largest deviation of a flat image from its heading.
-        thumbnail: Size of the images to fetch, `original` or `2048`.
-        size: Side of the views cut from a panorama, in pixels.
-        fov_deg: Field of view of these views.
-        pitch_deg: Angle by which these views look up (positive) or down.
-        limit: Largest number of images per search.
-        requests: price_per_1000 and per_second of the kinds `search`, `lookup` and `image`.
-    """
+    """Mapillary's API v4. The arguments are the keys of conf/provider/mapillary.yaml, which describes them."""
 
     name = "mapillary"
 

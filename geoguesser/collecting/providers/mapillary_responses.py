@@ -8,26 +8,20 @@ from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any
 
-import pyproj
-
 from geoguesser.arrays import ByteArray
 from geoguesser.collecting.providers.base import Panorama
 from geoguesser.collecting.providers.http_responses import HttpResponse, NotFoundError, RetryableError
 from geoguesser.data.images import decode_rgb, read_header
 from geoguesser.data.place_files import HEADINGS
-
-WGS84 = pyproj.Geod(ellps="WGS84")
+from geoguesser.geo.distance import geodesic_m
 
 
 def parse_search(response: HttpResponse, *, point: tuple[float, float], radius_m: float) -> list[Panorama]:
     """Parses the images of a search around a point, given by latitude and longitude.
 
-    Returns:
-        Images within the radius that have a position and a compass angle, sorted by distance.
+    Returns images within the radius that have a position and a compass angle, sorted by distance.
 
-    Raises:
-        NotFoundError: There is no such image.
-        RetryableError: The response is malformed.
+    Raises NotFoundError if there is no such image, RetryableError if the response is malformed.
     """
     try:
         parsed = [_parse_image(image) for image in json.loads(response.body)["data"]]
@@ -35,7 +29,7 @@ def parse_search(response: HttpResponse, *, point: tuple[float, float], radius_m
         raise RetryableError("broken_answer") from None
 
     images = [image for image in parsed if image is not None]
-    distances_m = _compute_distances_m(point, images)
+    distances_m = geodesic_m(point, [(image.latitude, image.longitude) for image in images])
     # Images at the same distance are sorted by id, so that the result does not depend on the order of the
     # response.
     ranked = sorted(zip(distances_m, images, strict=True), key=lambda pair: (pair[0], pair[1].panorama_id))
@@ -70,19 +64,12 @@ def _parse_image(image: dict[str, Any]) -> Panorama | None:
 def select_flat_images(images: list[Panorama], *, spread_m: float, tolerance_deg: float) -> Panorama:
     """Combines four flat images, one per heading, to one panorama at the position of the first image.
 
-    Args:
-        images: Images sorted by distance from the point.
-        spread_m: Largest distance of an image from the first one.
-        tolerance_deg: Largest deviation of an image's compass angle from its heading.
-
-    Returns:
-        Panorama with the id of the image with the nearest compass angle for each heading in its `extra`.
-
-    Raises:
-        NotFoundError: A heading has no image within the tolerance.
+    Images are sorted by distance from the point. Those within `spread_m` of the first one are candidates; for each
+    heading, `extra` of the result holds the id of the one with the nearest compass angle. Raises NotFoundError if
+    none deviates by at most `tolerance_deg`.
     """
     first = images[0]
-    distances_m = _compute_distances_m((first.latitude, first.longitude), images)
+    distances_m = geodesic_m((first.latitude, first.longitude), [(it.latitude, it.longitude) for it in images])
     candidates = [image for image, distance_m in zip(images, distances_m, strict=True) if distance_m <= spread_m]
 
     id_by_heading = {}
@@ -102,20 +89,10 @@ def _compute_angle_deg(a_deg: float, b_deg: float) -> float:
     return abs((a_deg - b_deg + 180.0) % 360.0 - 180.0)
 
 
-def _compute_distances_m(point: tuple[float, float], images: list[Panorama]) -> list[float]:
-    if not images:
-        return []
-    latitudes, longitudes = [image.latitude for image in images], [image.longitude for image in images]
-    _, _, distances_m = WGS84.inv([point[1]] * len(images), [point[0]] * len(images), longitudes, latitudes)
-    return list(map(float, distances_m))
-
-
 def parse_thumbnail_url(response: HttpResponse, *, field: str) -> str:
     """Parses the address of a thumbnail.
 
-    Raises:
-        NotFoundError: The image has no thumbnail.
-        RetryableError: The response is malformed.
+    Raises NotFoundError if the image has none, RetryableError if the response is malformed.
     """
     try:
         url = json.loads(response.body).get(field)
@@ -127,11 +104,7 @@ def parse_thumbnail_url(response: HttpResponse, *, field: str) -> str:
 
 
 def decode_panorama(response: HttpResponse) -> ByteArray:
-    """Decodes a panorama to an (H, W, 3) RGB array.
-
-    Raises:
-        RetryableError: The image is incomplete.
-    """
+    """Decodes a panorama to an (H, W, 3) RGB array; raises RetryableError if the image is incomplete."""
     try:
         header = read_header(response.body)
         return decode_rgb(response.body, header, header.height)

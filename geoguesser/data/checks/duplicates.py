@@ -7,8 +7,8 @@ A place is compared only with places that were kept before it, never with a dupl
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
-from typing import Any
+from itertools import combinations
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -40,8 +40,7 @@ MAX_NEIGHBOURS = 64
 CHUNK_PLACES = 2**16
 
 
-@dataclass(frozen=True)
-class Match:
+class Match(NamedTuple):
     """Place that is a duplicate of an earlier place, by row; `reason` precedes the id of the earlier place."""
 
     kind: str
@@ -50,8 +49,7 @@ class Match:
     reason: str
 
 
-@dataclass(frozen=True)
-class Duplicates:
+class Duplicates(NamedTuple):
     """Duplicates among N places.
 
     Attributes:
@@ -89,20 +87,21 @@ def find_duplicates(
     # an earlier search or by one of its own matches.
     order = np.arange(len(table)) if in_store is None else np.argsort(~in_store, kind="stable")
     kept = np.ones(len(table), dtype=bool)
-    searches: dict[str, Iterator[Match]] = {
+    positions = _encode_pairs(*np.round(coords_deg, 7).T)
+    searches: dict[str, Iterator[tuple[int, int, str]]] = {
         "duplicate_panorama": _match_panoramas(table, order, kept),
         "identical_image": _match_digests(stats, order, kept),
         "near_duplicate": _match_similar(coords_deg, stats, order, kept),
-        "same_coordinates": _match_coordinates(coords_deg, order, kept),
+        "same_coordinates": _match_values(positions, order, kept, "has the coordinates of"),
     }
     matches: list[Match] = []
     for kind, search in searches.items():
         new_matches = []
-        for match in search:
-            new_matches.append(match)
+        for row, earlier, reason in search:
+            new_matches.append(Match(kind, row, earlier, reason))
 
             # Drops the place unless the action of its kind is `keep`.
-            kept[match.row] &= findings.keeps(kind)
+            kept[row] &= findings.keeps(kind)
 
         findings.record(
             Finding(kind, str(sources[match.row]), f"({names[match.row]}) {match.reason} {names[match.earlier]}")
@@ -125,14 +124,13 @@ def _has_repeated_view(stats: ImageStats) -> BoolArray:
     """Returns (N,) True for each place with the same usable image for two headings."""
     digests, usable = stats.views["digest"], stats.views["state"] == OK
     repeated = np.zeros(len(stats), dtype=bool)
-    for a in range(4):
-        for b in range(a):
-            same = (digests[:, a] == digests[:, b]).all(axis=1)
-            repeated |= same & usable[:, a] & usable[:, b]
+    for a, b in combinations(range(4), 2):
+        same = (digests[:, a] == digests[:, b]).all(axis=1)
+        repeated |= same & usable[:, a] & usable[:, b]
     return repeated
 
 
-def _match_panoramas(table: pd.DataFrame, order: IntArray, kept: BoolArray) -> Iterator[Match]:
+def _match_panoramas(table: pd.DataFrame, order: IntArray, kept: BoolArray) -> Iterator[tuple[int, int, str]]:
     """Matches panorama ids. Datasets name the column differently: the first one with an id in a row is used."""
     ids: Any = np.full(len(table), "", dtype=object)
     for column in table.columns:
@@ -141,19 +139,12 @@ def _match_panoramas(table: pd.DataFrame, order: IntArray, kept: BoolArray) -> I
             values = values.mask(values.str.lower().isin(NO_PANORAMA), "")
             ids = np.where(ids == "", values, ids)
 
-    yield from _match_values(ids, order[ids[order] != ""], kept, "duplicate_panorama", "has the panorama id of")
-
-
-def _match_coordinates(coords_deg: FloatArray, order: IntArray, kept: BoolArray) -> Iterator[Match]:
-    latitude, longitude = np.round(coords_deg, 7).T
-    yield from _match_values(
-        _encode_pairs(latitude, longitude), order, kept, "same_coordinates", "has the coordinates of"
-    )
+    return _match_values(ids, order[ids[order] != ""], kept, "has the panorama id of")
 
 
 def _match_values(
-    values: npt.NDArray[np.generic], order: IntArray, kept: BoolArray, kind: str, reason: str
-) -> Iterator[Match]:
+    values: npt.NDArray[np.generic], order: IntArray, kept: BoolArray, reason: str
+) -> Iterator[tuple[int, int, str]]:
     """Matches each place with the first kept place of the same value; only repeated values are visited."""
     codes = pd.factorize(values[order])[0]
     repeated = np.flatnonzero(np.bincount(codes, minlength=1)[codes] > 1)
@@ -164,7 +155,7 @@ def _match_values(
             continue
         earlier = first_rows.setdefault(codes[position], row)
         if earlier != row:
-            yield Match(kind, row, earlier, reason)
+            yield row, earlier, reason
 
 
 def _encode_pairs(a: npt.NDArray[np.generic], b: npt.NDArray[np.generic]) -> IntArray:
@@ -175,7 +166,7 @@ def _encode_pairs(a: npt.NDArray[np.generic], b: npt.NDArray[np.generic]) -> Int
     return (pd.factorize(a)[0] * (len(uniques) + 1) + second).astype(np.int64)
 
 
-def _match_digests(stats: ImageStats, order: IntArray, kept: BoolArray) -> Iterator[Match]:
+def _match_digests(stats: ImageStats, order: IntArray, kept: BoolArray) -> Iterator[tuple[int, int, str]]:
     """Matches places that share the bytes of a usable view; only repeated files are looked up."""
     digests, usable = stats.views["digest"], stats.views["state"] == OK
     pairs = _encode_pairs(digests[..., 0].ravel(), digests[..., 1].ravel())
@@ -190,7 +181,7 @@ def _match_digests(stats: ImageStats, order: IntArray, kept: BoolArray) -> Itera
         if earlier:
             count = len(earlier)
             reason = f"shares {count} image{'' if count == 1 else 's'}, byte for byte, with"
-            yield Match("identical_image", int(row), min(earlier), reason)
+            yield int(row), min(earlier), reason
 
         # The caller may have dropped the place because of the match.
         if kept[row]:
@@ -198,7 +189,9 @@ def _match_digests(stats: ImageStats, order: IntArray, kept: BoolArray) -> Itera
                 first_rows.setdefault(code, int(row))
 
 
-def _match_similar(coords_deg: FloatArray, stats: ImageStats, order: IntArray, kept: BoolArray) -> Iterator[Match]:
+def _match_similar(
+    coords_deg: FloatArray, stats: ImageStats, order: IntArray, kept: BoolArray
+) -> Iterator[tuple[int, int, str]]:
     """Matches near places of which at least three usable views have similar perceptual hashes."""
     rows = order[kept[order]]
     if len(rows) < 2:
@@ -225,4 +218,4 @@ def _match_similar(coords_deg: FloatArray, stats: ImageStats, order: IntArray, k
             if kept[row] and kept[earlier]:
                 metres = 1000.0 * float(haversine_km(coords_deg[row], coords_deg[earlier]))
                 reason = f"has {num_similar[pair]} views similar to, and is {metres:.0f} m from,"
-                yield Match("near_duplicate", row, earlier, reason)
+                yield row, earlier, reason

@@ -35,11 +35,9 @@ def filter_views(
     `image_findings` holds row, index of the heading, and finding. With `allow_missing_views`, a place is left out
     only if no view remains. An image of less than half of `max_size` pixels is a finding.
 
-    Returns:
-        (N, 4) True for each view that is used, and (N,) True for each place that is left out.
+    Returns (N, 4) True for each view that is used, and (N,) True for each place that is left out.
 
-    Raises:
-        DataError: The action of a recorded kind is `error`.
+    Raises DataError if the action of a recorded kind is `error`.
     """
     image_findings = image_findings + _find_small_images(table, stats, max_size)
     findings.record(finding for _, _, finding in image_findings)

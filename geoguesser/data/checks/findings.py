@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 import pandas as pd
 
@@ -19,8 +20,7 @@ ACTIONS = ("error", "skip", "keep")
 MAX_LISTED = 8
 
 
-@dataclass(frozen=True)
-class FindingKind:
+class FindingKind(NamedTuple):
     """Kind of a finding, with its default action; `can_keep` is true if the place can be used as it is."""
 
     default: str
@@ -55,8 +55,7 @@ FINDING_KINDS: dict[str, FindingKind] = {
 }
 
 
-@dataclass(frozen=True)
-class Finding:
+class Finding(NamedTuple):
     """Defect or peculiarity of the data: a key of `FINDING_KINDS`, and a description as a predicate of `where`."""
 
     kind: str
@@ -103,10 +102,6 @@ class Findings:
             by_action[self.action(finding.kind)].append(finding)
         if not self.defer:
             self.raise_fatal()
-
-    def record_without_action(self, findings: Iterable[Finding]) -> None:
-        """Records findings that drop no place or view, whatever the action of their kind."""
-        self.kept.extend(findings)
 
     def raise_fatal(self) -> None:
         """Raises DataError if there are errors, with up to eight of them, their counts and a remedy."""

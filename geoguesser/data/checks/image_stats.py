@@ -91,8 +91,7 @@ class ImageStats:
 
     def sum_used_views(self, mask: BoolArray) -> IntArray:
         """Returns (N, 2, 3) sums of the pixels and of their squares over the used views, (N, 4), of each place."""
-        sums: IntArray = (self.sums * mask[..., None, None]).sum(axis=1)
-        return sums
+        return np.sum(self.sums * mask[..., None, None], axis=1)
 
 
 def compute_pixel_stats(sums: IntArray, mask: BoolArray, size: int) -> tuple[list[float], list[float]]:

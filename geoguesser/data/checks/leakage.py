@@ -66,13 +66,13 @@ def audit_split(coords_deg: FloatArray, splits: npt.NDArray[Any]) -> dict[str, A
 
 
 def _warn_near_test(test: dict[str, Any] | None) -> list[str]:
+    if test is None:
+        return []
     for metres, max_share in MAX_NEAR_SHARES.items():
-        if test is None or test["within_m"][str(metres)] <= max_share * test["places"]:
-            continue
-        near = test["within_m"][str(metres)]
-        return [
-            f"{near:,} of {test['places']:,} test places ({near / test['places']:.0%}) lie within {metres} m "
-            "of a training place: their error is smaller than that of a new place would be. "
-            "split=blocks keeps splits apart."
-        ]
+        near, places = test["within_m"][str(metres)], test["places"]
+        if near > max_share * places:
+            return [
+                f"{near:,} of {places:,} test places ({near / places:.0%}) lie within {metres} m of a training "
+                "place: their error is smaller than that of a new place would be. split=blocks keeps splits apart."
+            ]
     return []

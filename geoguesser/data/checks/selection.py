@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -15,8 +15,7 @@ from geoguesser.data.checks.image_stats import ImageStats
 from geoguesser.data.places import get_coords
 
 
-@dataclass(frozen=True)
-class Selection:
+class Selection(NamedTuple):
     """Places of a table that passed all checks.
 
     Attributes:
@@ -46,8 +45,7 @@ def select_places(
     Arguments are those of `filter_views`; `recorded` is (N,) True for each place of an existing store. These
     places are kept, and their duplicates dropped.
 
-    Raises:
-        DataError: The action of a recorded kind is `error`.
+    Raises DataError if the action of a recorded kind is `error`.
     """
     used, dropped = filter_views(
         table, stats, image_findings, findings, allow_missing_views=allow_missing_views, max_size=max_size
@@ -60,6 +58,6 @@ def select_places(
 
     kept = np.flatnonzero(~duplicates.dropped)
     matches = [
-        replace(match, row=int(rows[match.row]), earlier=int(rows[match.earlier])) for match in duplicates.matches
+        match._replace(row=int(rows[match.row]), earlier=int(rows[match.earlier])) for match in duplicates.matches
     ]
     return Selection(rows[kept], used[rows[kept]], duplicates.groups[kept], matches)

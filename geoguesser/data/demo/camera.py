@@ -17,7 +17,7 @@ CAMERA_HEIGHT_M = 2.4
 # Height and width of a tile of noise, in the pixels of the tile.
 TILE_PX = 512
 
-# Spectral exponents of `make_periodic_noise`: soft noise for clouds, rough noise for grass, rock and leaves.
+# Spectral exponents of `get_noise_tile`: soft noise for clouds, rough noise for grass, rock and leaves.
 CLOUD_EXPONENT, GRAIN_EXPONENT = 1.9, 1.0
 
 
@@ -63,22 +63,16 @@ class Camera:
         return 1.0 - np.exp(-distance_m / (300.0 * self.scene.visibility_km))
 
 
-def make_periodic_noise(side: int, exponent: float, seed: int) -> Image:
-    """Makes (side, side) periodic noise, mean 0 and deviation 1, with amplitudes frequency ** -exponent."""
-    white = np.fft.rfft2(np.random.default_rng(seed).standard_normal((side, side)))
-
-    # Frequencies below four periods per tile are damped, because large shapes make the repetition visible.
-    frequency = np.hypot(np.fft.fftfreq(side)[:, None], np.fft.rfftfreq(side)[None])
-    frequency[0, 0] = np.inf
-    filtered = np.fft.irfft2(white * np.maximum(frequency, 4.0 / side) ** -exponent)
-    scaled: Image = (filtered / filtered.std()).astype(np.float32)
-    return scaled
-
-
 @cache
 def get_noise_tile(exponent: float) -> Image:
-    """Returns a (TILE_PX, TILE_PX) tile of `make_periodic_noise`, made once per exponent."""
-    return make_periodic_noise(TILE_PX, exponent, seed=3)
+    """Makes (TILE_PX, TILE_PX) periodic noise, mean 0 and deviation 1, with amplitudes frequency ** -exponent."""
+    white = np.fft.rfft2(np.random.default_rng(3).standard_normal((TILE_PX, TILE_PX)))
+
+    # Frequencies below four periods per tile are damped, because large shapes make the repetition visible.
+    frequency = np.hypot(np.fft.fftfreq(TILE_PX)[:, None], np.fft.rfftfreq(TILE_PX)[None])
+    frequency[0, 0] = np.inf
+    filtered = np.fft.irfft2(white * np.maximum(frequency, 4.0 / TILE_PX) ** -exponent)
+    return (filtered / filtered.std()).astype(np.float32)
 
 
 def sample_texture(scene: Scene, rows: Image, columns: Image, exponent: float = GRAIN_EXPONENT) -> Image:
@@ -87,8 +81,7 @@ def sample_texture(scene: Scene, rows: Image, columns: Image, exponent: float = 
     columns = (columns + scene.noise_offset_px[1]).astype(np.int32) % TILE_PX
 
     # Several times faster than indexing by [rows, columns].
-    values: Image = get_noise_tile(exponent).ravel().take(rows * TILE_PX + columns)
-    return values
+    return get_noise_tile(exponent).ravel().take(rows * TILE_PX + columns)
 
 
 def to_layer(*colour: float) -> Image:
@@ -124,5 +117,4 @@ def apply_camera(canvas: Image, light: Light, rng: np.random.Generator) -> Image
     row, column = rng.integers(0, TILE_PX, 2)
     noise = np.take(get_noise_tile(0.0), np.arange(row, row + len(canvas)) % TILE_PX, axis=0)
     noise = np.take(noise, np.arange(column, column + len(canvas)) % TILE_PX, axis=1) * np.float32(light.noise)
-    grained: Image = cv2.add(developed, cv2.merge((noise, noise, noise)), dtype=cv2.CV_8U)
-    return grained
+    return cv2.add(developed, cv2.merge((noise, noise, noise)), dtype=cv2.CV_8U)

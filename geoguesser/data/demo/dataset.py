@@ -39,8 +39,7 @@ def make_demo(
     Place number i depends only on the seed and i, so that a smaller data set is the beginning of a larger one.
     `progress` is called after each place, from the calling thread.
 
-    Raises:
-        ConfigError: An argument is out of range.
+    Raises ConfigError if an argument is out of range.
     """
     _check_arguments(places, seed, px)
     coords_deg = get_synthetic_land().draw_positions(seed, places)
@@ -74,8 +73,7 @@ def ensure_demo(
     The folder gets its name when it is complete. If two processes draw the same dataset, both take the one that is
     complete first.
 
-    Raises:
-        ConfigError: An argument is out of range.
+    Raises ConfigError if an argument is out of range.
     """
     _check_arguments(places, seed, px)
     root = get_demo_folder(places=places, seed=seed, px=px, cache=cache)

@@ -124,8 +124,7 @@ class SyntheticLand:
     def draw_positions(self, seed: int, places: int) -> FloatArray:
         """Draws places on land: two in three uniformly, the others near towns; more continue the same sequence.
 
-        Returns:
-            (places, 2) latitude and longitude in degrees, with six decimals.
+        Returns (places, 2) latitude and longitude in degrees, with six decimals.
         """
         coords = np.zeros((places, 2))
         remaining = np.arange(places)
@@ -157,8 +156,7 @@ class SyntheticLand:
 
         # The first map holds both coordinates, so that the second one is empty.
         empty = np.empty(0, np.float32)
-        values: Image = cv2.remap(raster, pixels, empty, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)[0]
-        return values
+        return cv2.remap(raster, pixels, empty, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)[0]
 
     def _to_pixels(self, lon_lat: FloatArray) -> npt.NDArray[np.int32]:
         """Returns (N, 2) positions in 1/16 pixel, for OpenCV's `shift=4`."""
@@ -197,8 +195,7 @@ def make_smooth_noise(shape: tuple[int, int], wavelengths: tuple[int, ...], seed
         coarse = (shape[1] * 2 // wavelength + 3, shape[0] * 2 // wavelength + 3)
         grid = rng.standard_normal(coarse[::-1]).astype(np.float32)
         total += cv2.resize(grid, shape[::-1], interpolation=cv2.INTER_CUBIC) * np.float32(wavelength**0.8)
-    scaled: Image = (total - total.mean()) / total.std()
-    return scaled
+    return (total - total.mean()) / total.std()
 
 
 def _find_silhouettes(slope: FloatArray) -> tuple[FloatArray, FloatArray]:

@@ -70,8 +70,7 @@ def make_tree_sprite(kind: str, variant: int) -> Image:
         cv2.line(sprite, (width // 2, height - 4), (width // 2, height // 3), (0, 1, 1), trunk)
         _draw_spruce(sprite, rng) if kind == "spruce" else _draw_crown(sprite, kind, rng)
 
-    blurred: Image = cv2.GaussianBlur(sprite, (3, 3), 0)
-    return blurred
+    return cv2.GaussianBlur(sprite, (3, 3), 0)
 
 
 def _draw_crown(sprite: Image, kind: str, rng: np.random.Generator) -> None:
@@ -122,8 +121,7 @@ def _draw_branches(sprite: Image, start: Image, angle: float, length_px: float, 
 def _shrink_sprite(kind: str, variant: int, halvings: int) -> Image:
     """Returns a sprite at 1, 1/2, 1/4 or 1/8 of its size. Resizing a small sprite is faster."""
     size = (SPRITE[1] >> halvings, SPRITE[0] >> halvings)
-    shrunk: Image = cv2.resize(make_tree_sprite(kind, variant), size, interpolation=cv2.INTER_AREA)
-    return shrunk
+    return cv2.resize(make_tree_sprite(kind, variant), size, interpolation=cv2.INTER_AREA)
 
 
 def draw_tree(target: PaintTarget, tree: Tree, foot_px: Image, depth_m: float) -> None:

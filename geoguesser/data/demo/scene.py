@@ -6,7 +6,6 @@ is that of the road: `u` metres to the right of the axis of the road and `v` met
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import numpy.typing as npt
@@ -26,18 +25,11 @@ LEAVES: dict[str, Colour] = {
 }
 
 
-@dataclass(frozen=True)
-class Surroundings:
-    """Surroundings of a place, from the map.
+class Surroundings(NamedTuple):
+    """Surroundings of a place, from the map: invented elevation, distance to the sea, and degrees from 0 to 1.
 
-    Attributes:
-        elevation_m: Invented elevation in metres.
-        sea_km: Distance to the sea in km.
-        mediterranean: 0 inland to 1 on the coast.
-        istria: 0 to 1 in the middle of Istria.
-        east: 0 in the west to 1 in the eastern plain.
-        mountain: 0 in the plain to 1 in the highlands.
-        customs: Values of NUM_CUSTOMS smooth fields with mean 0 and standard deviation 1; each moves a few habits.
+    1 is on the coast, in the middle of Istria, in the eastern plain, and in the highlands. `customs` are values of
+    NUM_CUSTOMS smooth fields with mean 0 and standard deviation 1; each moves a few habits.
     """
 
     elevation_m: float
@@ -49,8 +41,7 @@ class Surroundings:
     customs: tuple[float, ...]
 
 
-@dataclass(frozen=True)
-class Horizon:
+class Horizon(NamedTuple):
     """Horizon of a place along N bearings.
 
     Attributes:
@@ -118,8 +109,7 @@ class Light(NamedTuple):
     noise: float
 
 
-@dataclass(frozen=True)
-class Scene:
+class Scene(NamedTuple):
     """Description of a synthetic place, in the frame that the docstring of this module describes.
 
     `poles` are the kind (empty for none), u, spacing, and v of the first pole, in metres.

@@ -24,6 +24,12 @@ AUTUMN: tuple[Colour, ...] = ((186, 128, 40), (166, 92, 40), (150, 134, 50))
 SNOW: Colour = (226, 231, 238)
 CAR_COLOURS: tuple[Colour, ...] = ((200, 203, 207), (150, 28, 30), (34, 44, 84), (40, 42, 46), (236, 236, 234))
 
+# Colours towards which customs move those of walls (white, ochre) and of roofs (slate, bright red).
+WHITE: Colour = (240, 238, 232)
+OCHRE: Colour = (222, 170, 96)
+SLATE: Colour = (104, 100, 100)
+BRIGHT_RED: Colour = (196, 74, 44)
+
 # Style of a house: colours of walls, colour of the roof, height of the roof over half its span, storeys, and
 # whether the gable faces the road.
 Style = tuple[tuple[Colour, ...], Colour, float, int, bool]
@@ -77,6 +83,13 @@ def make_scene(site: Surroundings, rng: np.random.Generator) -> Scene:
 
 def _mix(a: Colour, b: Colour, share: float) -> Colour:
     return tuple((1.0 - share) * x + share * y for x, y in zip(a, b, strict=True))  # type: ignore[return-value]
+
+
+def _lean(
+    colour: Colour, custom: float, low: Colour, high: Colour, *, slope: float = 0.5, limit: float = 0.8
+) -> Colour:
+    """Moves a colour towards `low` for a low custom, towards `high` for a high one."""
+    return _mix(colour, low if custom < 0 else high, min(slope * abs(custom), limit))
 
 
 def _vary(colour: Colour, rng: np.random.Generator, share: float = 0.1) -> Colour:
@@ -165,8 +178,7 @@ def _choose_leaf_colour(kind: str, season: str, custom: float, rng: np.random.Ge
     if season == "autumn" and kind in ("oak", "poplar") and rng.random() < 0.7:
         return _vary(AUTUMN[rng.integers(len(AUTUMN))], rng, 0.12)
     shade = _mix(LEAVES[kind], (200, 220, 90), 0.15 * (season == "spring"))
-    towards: Colour = (176, 168, 40) if custom > 0 else (20, 70, 84)
-    return _vary(_mix(shade, towards, min(0.3 * abs(custom), 0.45)), rng, 0.09)
+    return _vary(_lean(shade, custom, (20, 70, 84), (176, 168, 40), slope=0.3, limit=0.45), rng, 0.09)
 
 
 def _sample_trees(site: Surroundings, season: str, rng: np.random.Generator) -> tuple[Tree, ...]:
@@ -219,22 +231,10 @@ def _sample_house(style: Style, side: float, v_m: float, site: Surroundings, rng
         0.5 + 2.7 * storeys,
         half_width_m * wide_roof,
         gable_to_road if rng.random() < 0.85 else not gable_to_road,
-        _vary(_choose_wall(walls[rng.integers(3)], site.customs[1]), rng, 0.04),
-        _vary(_choose_roof(roof, site.customs[0]), rng, 0.07),
+        _vary(_lean(walls[rng.integers(3)], site.customs[1], WHITE, OCHRE), rng, 0.04),
+        _vary(_lean(roof, site.customs[0], SLATE, BRIGHT_RED), rng, 0.07),
         shutters,
     )
-
-
-def _choose_wall(wall: Colour, custom: float) -> Colour:
-    """Returns the colour of a wall: whiter for a low custom, more ochre for a high one."""
-    share = min(abs(custom) * 0.5, 0.8)
-    return _mix(wall, (240, 238, 232) if custom < 0 else (222, 170, 96), share)
-
-
-def _choose_roof(roof: Colour, custom: float) -> Colour:
-    """Returns the colour of a roof: greyer for a low custom, brighter red for a high one."""
-    share = min(abs(custom) * 0.5, 0.8)
-    return _mix(roof, (104, 100, 100) if custom < 0 else (196, 74, 44), share)
 
 
 def _sample_strips(site: Surroundings, season: str, rng: np.random.Generator) -> tuple[Strip, ...]:

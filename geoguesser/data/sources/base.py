@@ -5,10 +5,10 @@ Readers of a recorded config get it from `source_from_config`.
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from pkgutil import resolve_name
 from typing import Any
 
 DataNode = Mapping[str, Any]
@@ -110,10 +110,7 @@ def _find_kind(data: DataNode) -> SourceKind | None:
     if not target:
         return next((kind for key, kind in BY_KEY.items() if data.get(key) is not None), None)
 
-    # A data source of the user declares itself.
-    try:
-        kind = getattr(resolve_name(target), "source", None)
-    except Exception:
-        # The module may be absent on this machine, or fail in any way when it is imported.
-        return None
+    # A data source of the user declares itself, if this process has loaded it: nothing is imported here.
+    module, _, name = target.rpartition(".")
+    kind = getattr(getattr(sys.modules.get(module), name, None), "source", None)
     return kind if isinstance(kind, SourceKind) else None

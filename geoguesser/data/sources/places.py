@@ -20,7 +20,7 @@ from geoguesser.errors import check_number
 
 
 class FileSettings(DataSettings, total=False):
-    """Settings of sources that read image files; `PlacesDataModule` describes them and has their defaults."""
+    """Settings of sources that read image files; `PlacesDataModule` has their defaults."""
 
     num_workers: int | None
     memory_gib: float

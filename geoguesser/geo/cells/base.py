@@ -106,11 +106,7 @@ class BoxCells(Cells):
         return draw_box_rings(_to_latitude(south), _to_latitude(north), west, east)
 
     def touching(self, region: Region) -> IntArray:
-        """Returns the ids of the cells that touch the land, ascending.
-
-        In the plane the test is exact. On the sphere a cell touches if its centre is on land, or if it contains a
-        boundary point; these are 0.05 degrees apart.
-        """
+        """Tests exactly in the plane; on the sphere by centres and boundary points, 0.05 degrees apart."""
         ids = np.arange(self.count, dtype=np.int64)
         if isinstance(region, PlaneRegion):
             return ids[shapely.intersects(region.land_m, shapely.box(*self.boxes(ids).T))]
@@ -201,12 +197,10 @@ def draw_box_rings(south: FloatArray, north: FloatArray, west: FloatArray, east:
 def check_count(cells: int, side_km: float | None = None, max_cells: int = MAX_CELLS) -> None:
     """Raises ConfigError if a partition would have more than `max_cells` cells."""
     if cells > max_cells:
-        raise ConfigError.at(
-            "grid",
-            f"must not lay more than {max_cells:,} cells over the region",
-            found=f"{cells:,} cells" if side_km is None else f"{cells:,} cells of {side_km:.3g} km",
-            remedy="Choose a smaller grid.size or a larger grid.spacing_km.",
-        )
+        rule = f"must not lay more than {max_cells:,} cells over the region"
+        found = f"{cells:,} cells" if side_km is None else f"{cells:,} cells of {side_km:.3g} km"
+        remedy = "Choose a smaller grid.size or a larger grid.spacing_km."
+        raise ConfigError.at("grid", rule, found=found, remedy=remedy)
 
 
 def _to_latitude(sine: FloatArray) -> FloatArray:

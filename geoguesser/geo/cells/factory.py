@@ -34,8 +34,7 @@ def make_cells_by_count(region: Region, size: int) -> Cells:
     neighbourhood of the side. Then sides within 15 % of it are tried, in the plane also with rasters moved by
     quarters of a side, until the count is within TOLERANCE of `size`. If none is, the nearest count wins.
 
-    Raises:
-        ConfigError: The partition would have too many cells.
+    Raises ConfigError if the partition would have too many cells.
     """
     # Before the search, which would be long: the partition has at least `size` cells.
     check_count(size)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 
@@ -13,8 +13,7 @@ from geoguesser.geo.cells.square import BandCells, SquareCells, StripCells
 SLIVER = 0.02  # edges of different rasters that are nearer than this share of a cell are merged
 
 
-@dataclass(frozen=True)
-class Raster:
+class Raster(NamedTuple):
     """Part of an overlay: boxes, and the cell (count,) of each. A cell across the date line is two boxes."""
 
     strips: StripCells

@@ -49,14 +49,7 @@ class QuadtreeCells(BoxCells):
     arguments = ("sphere", "corner", "root", "columns", "rows", "levels")
 
     def __init__(
-        self,
-        *,
-        sphere: bool,
-        corner: list[float],
-        root: list[float],
-        columns: int,
-        rows: int,
-        levels: IntArray,
+        self, *, sphere: bool, corner: list[float], root: list[float], columns: int, rows: int, levels: IntArray
     ) -> None:
         self.sphere, self.columns, self.rows = sphere, columns, rows
         self.corner, self.root = [float(value) for value in corner], [float(value) for value in root]
@@ -132,11 +125,7 @@ class QuadtreeCells(BoxCells):
 
 
 def _split(codes: IntArray, roots: int, max_places: int, max_level: int) -> IntArray:
-    """Splits all roots level by level.
-
-    Takes the sorted codes (N,) of the places, and returns the levels (count,) of the leaves in the order of their
-    codes.
-    """
+    """Splits all roots level by level, given sorted codes (N,) of the places; returns levels of leaves by code."""
     nodes = np.arange(roots, dtype=np.int64) << (2 * DEPTH)
     starts, levels = [], []
     for level in range(max_level + 1):

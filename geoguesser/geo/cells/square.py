@@ -27,14 +27,7 @@ class StripCells(BoxCells):
     arguments = ("sphere", "rows", "per_row", "west", "east", "owners")
 
     def __init__(
-        self,
-        *,
-        sphere: bool,
-        rows: FloatArray,
-        per_row: IntArray,
-        west: FloatArray,
-        east: float,
-        owners: IntArray,
+        self, *, sphere: bool, rows: FloatArray, per_row: IntArray, west: FloatArray, east: float, owners: IntArray
     ) -> None:
         self.sphere, self.east = sphere, float(east)
         self.rows, self.west = np.asarray(rows, dtype=np.float64), np.asarray(west, dtype=np.float64)

@@ -213,12 +213,8 @@ def _make_lunes(centres: FloatArray) -> tuple[list[FloatArray], FloatArray, IntA
 
     # The complete sphere, cut open at the date line.
     if count == 1:
-        west, south, east, north = (np.array([value]) for value in (-180.0, -90.0, 180.0, 90.0))
-        return (
-            list(draw_box_rings(south, north, west, east)),
-            np.array([4.0 * np.pi * EARTH_RADIUS_KM**2]),
-            np.zeros((2, 0), dtype=np.int64),
-        )
+        rings = list(draw_box_rings(*(np.array([value]) for value in (-90.0, 90.0, -180.0, 180.0))))
+        return rings, np.array([4.0 * np.pi * EARTH_RADIUS_KM**2]), np.zeros((2, 0), dtype=np.int64)
 
     # Axes: the pole is normal to the circle's plane, the others span the plane.
     pole = np.linalg.svd(centres - centres.mean(axis=0))[2][-1]

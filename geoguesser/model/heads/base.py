@@ -68,12 +68,9 @@ class Head(nn.Module, ABC):
         self.register_buffer("spread", torch.ones(()))
 
     def fit_scaling(self, fused: Tensor) -> None:
-        """Learns the centre of each feature, and one standard deviation for all features together.
+        """Learns the centre of each fused feature (N, in_features) of training places, and one deviation for all.
 
         Features that hardly vary between places hold mostly noise, which a deviation of their own would amplify.
-
-        Args:
-            fused: (N, in_features) fused features of the training places.
         """
         values = fused.double()
         mean = values.mean(dim=0)

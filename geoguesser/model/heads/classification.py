@@ -50,6 +50,7 @@ class ClassificationHead(Head):
     """
 
     kind = "classification"
+    grid: Grid
     class_vectors: Tensor
     parents: Tensor | None
     hit_names = ("cell_top1", "cell_top5")
@@ -115,7 +116,6 @@ class ClassificationHead(Head):
         return (torch.log(cell_shares.clamp(min=MIN_SHARE)) / self.parents.shape[1]).float()
 
     def targets(self, coords_deg: FloatArray) -> LossTarget:
-        assert self.grid is not None
         target = self.cell_loss.targets(self.grid, coords_deg)
         if self.class_weights is not None:
             target["weight"] = torch.from_numpy(self.class_weights).float()[target["cell"]]
@@ -147,7 +147,6 @@ class ClassificationHead(Head):
         return TracedClassification(self, temperature, steps)
 
     def state(self) -> dict[str, Any]:
-        assert self.grid is not None
         return {
             "kind": self.kind,
             "in_features": self.in_features,
@@ -167,13 +166,7 @@ class ClassificationHead(Head):
 
 
 class TracedClassification(TracedHead):
-    """Decoding of a classification head into posterior and coordinates, for torch.export and ONNX.
-
-    Args:
-        head: Trained head.
-        temperature: Temperature of the returned posterior.
-        steps: Number of iterations for the geometric median of the posterior, with the decoder that computes it.
-    """
+    """Decoding of a classification head into posterior and coordinates, with the arguments of `Head.trace`."""
 
     outputs = ("posterior", "coords_deg")
 

@@ -76,7 +76,6 @@ class HybridHead(ClassificationHead):
         return head
 
     def targets(self, coords_deg: FloatArray) -> LossTarget:
-        assert self.grid is not None
         target = super().targets(coords_deg)
         cell = target["cell"].numpy()
         points_deg, sides_km = self.grid.class_points_deg[cell], self.grid.class_sides_km[cell]

@@ -53,12 +53,8 @@ class RegressionHead(Head):
         """
         check_choice("head.space", space, ("crs", "sphere"))
         if space == "crs" and not isinstance(region, PlaneRegion):
-            raise ConfigError.at(
-                "head.space",
-                f"must be sphere for region {region.name}, which has no plane",
-                found=space,
-                remedy="Add head.space=sphere.",
-            )
+            rule = f"must be sphere for region {region.name}, which has no plane"
+            raise ConfigError.at("head.space", rule, found=space, remedy="Add head.space=sphere.")
 
         # Unit vectors are scaled as well: a country covers a few hundredths of the sphere, and one step at a
         # common learning rate would lead across it.

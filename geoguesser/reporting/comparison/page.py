@@ -43,10 +43,10 @@ def render_comparison(comparison: Comparison, places: Sequence[SpreadPlace], *, 
 
 
 def _draw_pictures(comparison: Comparison) -> dict[str, Any]:
-    region = comparison.region
     has_differences = any(entry.difference and entry.difference.mean for entry in comparison.entries)
     shown = plots.select_entries(comparison, MAX_MAPS)
-    top_km = plots.compute_scale_end(shown)
+    # The end of the colour scale of all error maps: the 95th percentile of all their errors.
+    top_km = float(np.percentile(np.concatenate([entry.group.error_km for entry in shown]), 95)) or 1.0
 
     return {
         "intervals": draw_data_uri(plots.draw_intervals, comparison),
@@ -56,7 +56,7 @@ def _draw_pictures(comparison: Comparison) -> dict[str, Any]:
         "learning": draw_data_uri(plots.draw_learning, comparison),
         "scale": draw_data_uri(plots.draw_colour_scale, top_km),
         "maps": [
-            (entry, draw_data_uri(plots.draw_error_map, region=region, entry=entry, top_km=top_km))
+            (entry, draw_data_uri(plots.draw_error_map, region=comparison.region, entry=entry, top_km=top_km))
             for entry in shown
         ],
     }
@@ -65,15 +65,11 @@ def _draw_pictures(comparison: Comparison) -> dict[str, Any]:
 def _make_card(
     comparison: Comparison, place: SpreadPlace, formatter: DistanceFormatter, *, pictures: bool
 ) -> dict[str, Any]:
-    errors = [
-        (float(km), entry.letter)
-        for km, entry in zip(place.errors_km, comparison.entries, strict=True)
-        if np.isfinite(km)
-    ]
+    order = [index for index in np.argsort(place.errors_km, kind="stable") if np.isfinite(place.errors_km[index])]
     card = {
         "uuid": place.uuid,
         "photos": place.photos,
-        "errors": [(letter, formatter.km(km)) for km, letter in sorted(errors)],
+        "errors": [(comparison.entries[at].letter, formatter.km(place.errors_km[at])) for at in order],
         "coords_deg": place.coords_deg.tolist(),
         "picture": "",
     }
@@ -87,9 +83,8 @@ def _make_card(
         for entry, point in zip(comparison.entries, place.predicted_deg, strict=True)
         if entry.letter in colours and np.isfinite(point).all()
     ]
-    drawing = draw_data_uri(
-        plots.draw_predictions, region=comparison.region, true_deg=place.coords_deg, predictions=predictions
-    )
+    points: dict[str, Any] = {"true_deg": place.coords_deg, "predictions": predictions}
+    drawing = draw_data_uri(plots.draw_predictions, region=comparison.region, **points)
     letters = " ".join(letter for letter, _, _ in predictions)
     alt = f"Map with place {place.uuid} as a star, and the predictions of {letters}"
     return card | {"picture": drawing, "alt": alt}

@@ -54,12 +54,9 @@ def find_spread_places(comparison: Comparison, max_places: int) -> list[SpreadPl
     predicted_deg = np.stack([_select_rows(group, group.predicted_deg, chosen) for group in groups])
     true_deg = _select_rows(base, base.true_deg, chosen)
     sources = find_sources(run.config for group in groups for run in group.runs)
-    return [
-        SpreadPlace(
-            str(uuid), true_deg[row], errors_km[:, row], predicted_deg[:, row], load_photos(str(uuid), sources)
-        )
-        for row, uuid in enumerate(chosen)
-    ]
+    photos = [load_photos(uuid, sources) for uuid in chosen]
+    columns = zip(chosen, true_deg, errors_km.T, np.moveaxis(predicted_deg, 1, 0), photos, strict=True)
+    return [SpreadPlace(*values) for values in columns]
 
 
 def _select_rows(group: RunGroup, values: FloatArray, uuid: pd.Index[str]) -> FloatArray:

@@ -13,20 +13,14 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.cm import ScalarMappable
 from matplotlib.colors import Normalize
-from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormatter, PercentFormatter
+from matplotlib.ticker import LogLocator, MaxNLocator, PercentFormatter
 
 from geoguesser.arrays import FloatArray
 from geoguesser.evaluation.comparison import BASELINE, BETTER, NOT_CLEAR, WORSE, Comparison, GroupResult
 from geoguesser.evaluation.intervals import Interval
 from geoguesser.geo.region import Region
 from geoguesser.reporting import style
-from geoguesser.reporting.maps import (
-    ERROR_COLOURS,
-    choose_dot_size_pt,
-    compute_narrow_box,
-    get_map_margins_in,
-    set_map,
-)
+from geoguesser.reporting.maps import ERROR_COLOURS, choose_dot_size_pt, get_map_margins_in, open_map, set_map
 from geoguesser.reporting.projections import make_projection
 from geoguesser.system.text import format_number
 
@@ -108,13 +102,11 @@ def draw_times(path: Path, comparison: Comparison) -> None:
             if entry.mean.low is not None and entry.mean.high is not None:
                 axes.plot((time, time), (entry.mean.low, entry.mean.high), color=colour, lw=1.4, alpha=0.45)
             axes.plot(time, error, "o", color=colour, ms=6, mec="white", mew=0.8, zorder=4)
-            axes.annotate(
-                entry.letter, (time, error), (5, 4), textcoords="offset points", fontweight="bold", zorder=5
-            )
+            look: dict[str, Any] = {"textcoords": "offset points", "fontweight": "bold", "zorder": 5}
+            axes.annotate(entry.letter, (time, error), (5, 4), **look)
 
         _log_seconds(axes, times)
-        axes.set_xlabel("time of training in seconds")
-        axes.set_ylabel("mean error in km")
+        axes.set(xlabel="time of training in seconds", ylabel="mean error in km")
         axes.yaxis.set_major_formatter(format_number)
 
 
@@ -132,13 +124,11 @@ def _log_seconds(axes: Axes, times: FloatArray) -> None:
     low, high = float(times.min()), float(times.max())
     pad = max(1.25, (high / low) ** 0.08)
     axes.set_xlim(low / pad, high * pad)
-    axes.xaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0) if high / low < 100 else (1.0,)))
+    style.set_log_ticks(axes.xaxis, high / low)
 
     # A logarithmic axis of so short a range would have no tick.
     if high / low < 2.5:
         axes.xaxis.set_major_locator(MaxNLocator(4))
-    axes.xaxis.set_major_formatter(format_number)
-    axes.xaxis.set_minor_formatter(NullFormatter())
 
 
 def draw_shares(path: Path, comparison: Comparison) -> None:
@@ -159,13 +149,10 @@ def draw_shares(path: Path, comparison: Comparison) -> None:
             middle = min(int((0.25 + 0.06 * index) * len(errors)), len(errors) - 1)
             _draw_letter(axes, entry.letter, colours[entry.letter], (errors[middle], share[middle]))
 
-        axes.set_xscale("log")
-        axes.set_xlim(low, float(pooled.max()) * 1.1)
-        axes.set_ylim(0.0, 1.0)
+        axes.set(xscale="log", xlim=(low, float(pooled.max()) * 1.1), ylim=(0.0, 1.0))
         axes.yaxis.set_major_formatter(PercentFormatter(1.0))
         axes.xaxis.set_major_formatter(format_number)
-        axes.set_xlabel("error in km, at most")
-        axes.set_ylabel("share of test places")
+        axes.set(xlabel="error in km, at most", ylabel="share of test places")
 
 
 def _draw_letter(axes: Axes, letter: str, colour: str, point: tuple[Any, Any]) -> None:
@@ -205,36 +192,22 @@ def draw_learning(path: Path, comparison: Comparison) -> None:
         axes.xaxis.set_major_locator(LogLocator() if epochs > MAX_LINEAR_EPOCHS else MaxNLocator(6, integer=True))
         axes.xaxis.set_major_formatter(format_number)
         axes.yaxis.set_major_formatter(format_number)
-        axes.set_xlabel("epoch")
-        axes.set_ylabel("mean validation error in km")
-
-
-def compute_scale_end(entries: Sequence[GroupResult]) -> float:
-    """Returns the end of the colour scale of all error maps in km: the 95th percentile of all their errors."""
-    return float(np.percentile(np.concatenate([entry.group.error_km for entry in entries]), 95)) or 1.0
+        axes.set(xlabel="epoch", ylabel="mean validation error in km")
 
 
 def draw_error_map(path: Path, *, region: Region, entry: GroupResult, top_km: float) -> None:
     """Draws the test places of an entry, coloured by error from 0 to `top_km`, with large errors on top."""
     frame = make_projection(region)
     xy = frame.project(entry.group.true_deg)
-    bounds = frame.bounds(xy, [])
-    box, height = compute_narrow_box(frame, bounds, max_height_in=6.5)
 
     order = np.argsort(entry.group.error_km, kind="stable")
     colours = ScalarMappable(Normalize(0.0, top_km), ERROR_COLOURS)
     size_pt = float(np.clip(1.2 * choose_dot_size_pt(len(order)), 1.6, 6.0))
-    with style.narrow_picture(path, height) as figure:
-        axes = set_map(figure, box, frame, bounds)
-        axes.scatter(
-            xy[order, 0],
-            xy[order, 1],
-            s=size_pt**2,
-            c=colours.to_rgba(entry.group.error_km[order]),
-            linewidths=0.4 if len(order) <= MAX_EDGED_DOTS else 0.0,
-            edgecolors="white",
-            zorder=4,
-        )
+    with open_map(path, frame, frame.bounds(xy, [])) as axes:
+        faces = colours.to_rgba(entry.group.error_km[order])
+        edge_pt = 0.4 if len(order) <= MAX_EDGED_DOTS else 0.0
+        x, y = xy[order].T
+        axes.scatter(x, y, s=size_pt**2, c=faces, linewidths=edge_pt, edgecolors="white", zorder=4)
 
 
 def draw_predictions(
@@ -265,14 +238,7 @@ def draw_predictions(
 def draw_colour_scale(path: Path, top_km: float) -> None:
     """Draws the colour scale of the error maps."""
     with style.narrow_picture(path, 0.62) as figure:
-        bar = figure.colorbar(
-            ScalarMappable(Normalize(0.0, top_km), ERROR_COLOURS),
-            cax=style.add_axes(figure, 0.25, 0.4, style.NARROW_WIDTH_IN - 0.6, 0.14),
-            extend="max",
-            orientation="horizontal",
-            format=FuncFormatter(format_number),
-        )
-        bar.outline.set_visible(False)
-        bar.ax.grid(False)
-        bar.ax.tick_params(labelsize=8)
+        colours = ScalarMappable(Normalize(0.0, top_km), ERROR_COLOURS)
+        box = (0.25, 0.4, style.NARROW_WIDTH_IN - 0.6, 0.14)
+        style.add_colour_bar(figure, box, colours, extend="max").ax.tick_params(labelsize=8)
         figure.text(1 - 0.05 / style.NARROW_WIDTH_IN, 0.02, "km", fontsize=8, ha="right", va="bottom")

@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Any
 
 import pandas as pd
-from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
@@ -30,6 +29,7 @@ from geoguesser.reporting.comparison.text import (
     format_runs,
     list_notes,
 )
+from geoguesser.reporting.terminal import TextConsole
 from geoguesser.system.files import write_csv, write_text
 from geoguesser.system.text import (
     format_confidence,
@@ -48,16 +48,13 @@ def write_comparison(comparison: Comparison, places: Sequence[SpreadPlace], out:
     """Writes the page, and a CSV file with a row per configuration, each atomically; returns the CSV file."""
     write_text(out, render_comparison(comparison, places, pictures=pictures))
     table = out.with_suffix(".csv")
-    write_csv(table, make_table(comparison))
+    write_csv(table, make_table(comparison), for_people=True)
     return table
 
 
 def make_table(comparison: Comparison) -> pd.DataFrame:
     """Returns a row per configuration: its figures, its difference from the baseline, and its config values."""
-    rows = []
-    for rank, entry in enumerate(comparison.entries):
-        rows.append(_make_row(entry) | {key: values[rank] for key, values in comparison.columns.items()})
-    return pd.DataFrame(rows)
+    return pd.DataFrame([_make_row(entry) for entry in comparison.entries]).assign(**comparison.columns)
 
 
 def _make_row(entry: GroupResult) -> dict[str, Any]:
@@ -94,7 +91,7 @@ def _split_interval(name: str, interval: Interval | None) -> dict[str, float | N
 
 def print_comparison(comparison: Comparison) -> None:
     """Prints the groups, the table, the conclusion, notes, and the runs that are not compared."""
-    console = Console(soft_wrap=True, highlight=False)
+    console = TextConsole()
     runs = sum(len(entry.group.runs) for entry in comparison.entries)
     confidence = format_confidence(comparison.settings.confidence)
     configurations = format_count(len(comparison.entries), "configuration")
@@ -102,9 +99,8 @@ def print_comparison(comparison: Comparison) -> None:
 
     for entry in comparison.entries:
         details = f"  ({format_runs(entry)}; {format_resampling(entry)}; training {format_seconds(entry.fit_s)})"
-        console.print(
-            Text.assemble((f"  {entry.letter}  ", "bold"), replace_unprintable(entry.label), (details, "dim"))
-        )
+        label = replace_unprintable(entry.label)
+        console.print(Text.assemble((f"  {entry.letter}  ", "bold"), label, (details, "dim")))
     console.print(_make_terminal_table(comparison))
 
     console.print(Text(replace_unprintable(format_headline(comparison)), style="bold"))
@@ -117,8 +113,7 @@ def print_comparison(comparison: Comparison) -> None:
 
 def _make_terminal_table(comparison: Comparison) -> Table:
     formatter = DistanceFormatter(comparison)
-    table = Table(title_justify="left")
-    table.add_column("")
+    table = Table("", title_justify="left")
     for column in ("mean km", "median km", "difference", "verdict"):
         table.add_column(column, justify="left" if column == "verdict" else "right", no_wrap=True)
 

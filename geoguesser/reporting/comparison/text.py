@@ -101,13 +101,11 @@ def format_headline(comparison: Comparison) -> str:
     if len(comparison.entries) == 1:
         return f"One configuration: mean error {mean} km. There is nothing to compare it with."
 
-    letters: dict[str, list[str]] = {}
-    for entry in comparison.entries:
-        if entry.difference is not None:
-            letters.setdefault(entry.difference.verdict, []).append(entry.letter)
-    parts = [
-        f"{', '.join(letters[verdict])}: {text}" for verdict, text in VERDICT_TEXTS.items() if verdict in letters
-    ]
+    differences = {entry.letter: entry.difference for entry in comparison.entries if entry.difference}
+    parts = []
+    for verdict, text in VERDICT_TEXTS.items():
+        if letters := [letter for letter, difference in differences.items() if difference.verdict == verdict]:
+            parts.append(f"{', '.join(letters)}: {text}")
     return f"Against the baseline {base.letter} ({mean} km): {'; '.join(parts)}."
 
 
@@ -122,24 +120,19 @@ def list_notes(comparison: Comparison) -> list[str]:
         )
     notes += _list_seed_notes(comparison, formatter)
 
-    few = [entry.letter for entry in entries if MIN_PLACES <= len(entry.group.uuid) < MIN_PLACES_FOR_MEAN]
-    if few:
+    if few := [entry.letter for entry in entries if MIN_PLACES <= len(entry.group.uuid) < MIN_PLACES_FOR_MEAN]:
         notes.append(
             f"{join_words(few)}: tested on fewer than {MIN_PLACES_FOR_MEAN} places. Rare large errors may be "
             "missing among them, so their means have no interval."
         )
-    tests = count_comparisons(comparison)
-    if tests > 1:
+    if (tests := count_comparisons(comparison)) > 1:
         notes.append(
             f"{tests} comparisons were made with the same baseline. p-values and verdicts are adjusted for their "
             "number (Holm); intervals are not."
         )
 
-    differences = [entry.difference.mean for entry in entries if entry.difference and entry.difference.mean]
-    margins = [
-        (mean.high - mean.low) / 2.0 for mean in differences if mean.low is not None and mean.high is not None
-    ]
-    if margins:
+    means = [entry.difference.mean for entry in entries if entry.difference and entry.difference.mean]
+    if margins := [(m.high - m.low) / 2.0 for m in means if m.low is not None and m.high is not None]:
         notes.append(
             f"A mean difference below about {formatter.km(float(np.median(margins)))} km cannot be distinguished "
             "from noise with these places and seeds. 'Within noise' does not mean that two are equally good."
@@ -151,10 +144,9 @@ def list_notes(comparison: Comparison) -> list[str]:
         folds, total = len(entry.group.folds), entry.group.runs[0].folds
         if folds and total and folds < total:
             notes.append(f"{entry.letter} has {folds} of {total} folds. Only a part of the places was tested.")
-    devices = {str(run.result.get("device", "")) for entry in entries for run in entry.group.runs}
+    devices = sorted({str(run.result.get("device", "")) for entry in entries for run in entry.group.runs})
     if len(devices) > 1:
-        names = ", ".join(sorted(devices))
-        notes.append(f"Runs used different devices ({names}), so their times are not comparable.")
+        notes.append(f"Runs used different devices ({', '.join(devices)}), so their times are not comparable.")
     return notes
 
 
@@ -165,9 +157,9 @@ def _list_seed_notes(comparison: Comparison, formatter: DistanceFormatter) -> li
     if not single or len(entries) == 1:
         return []
 
-    subject = (
-        f"{join_words(single)} {'has' if len(single) == 1 else 'have'}" if spreads else "Each configuration has"
-    )
+    subject = "Each configuration has"
+    if spreads:
+        subject = f"{join_words(single)} {'has' if len(single) == 1 else 'have'}"
     text = f"{subject} one seed. Intervals account for the choice of test places, but not for the random seed."
     if not spreads:
         return [f"{text} To include it, train each configuration with several seeds: seed=0,1,2,3,4."]

@@ -7,14 +7,8 @@ from pathlib import Path
 from geoguesser.data.checks.leakage import LEAKAGE_RADII_M
 from geoguesser.data.sources.places import PlacesDataModule
 from geoguesser.data.store.writer import PreparedDataset
+from geoguesser.reporting.dataset import summary
 from geoguesser.reporting.dataset.figures import make_figures
-from geoguesser.reporting.dataset.summary import (
-    group_findings,
-    list_facts,
-    make_dataset_title,
-    make_size_rows,
-    make_split_rows,
-)
 from geoguesser.reporting.html import render_html
 from geoguesser.reporting.maps import SPLIT_COLOURS, SPLIT_NAMES
 from geoguesser.system.text import format_m
@@ -28,7 +22,7 @@ ACTION_LABELS = {"error": "stops", "skip": "left out", "keep": "noted"}
 
 def render_dataset(prepared: PreparedDataset, data: PlacesDataModule, out: Path | None, *, pictures: bool) -> str:
     """Returns the text of report.html; `out` is the folder of the store, None if nothing was packed."""
-    splits = make_split_rows(prepared)
+    splits = summary.make_split_rows(prepared)
     key_numbers = [
         (len(prepared.table), "places"),
         *((row.places, SPLIT_NAMES.get(row.name, row.name)) for row in splits),
@@ -38,19 +32,19 @@ def render_dataset(prepared: PreparedDataset, data: PlacesDataModule, out: Path 
 
     return render_html(
         "data.html",
-        title=make_dataset_title(prepared, data),
+        title=summary.make_dataset_title(prepared, data),
         warnings=prepared.audit["warnings"],
         tiles=[(f"{count:,}", name) for count, name in key_numbers],
-        facts=list_facts(prepared, data, out),
+        facts=summary.list_facts(prepared, data, out),
         region=data.region.name,
         splits=splits,
         total=len(prepared.table),
         distances=[f"within {format_m(metres)}" for metres in LEAKAGE_RADII_M],
         split_names=SPLIT_NAMES,
         split_colours=SPLIT_COLOURS,
-        sizes=make_size_rows(prepared),
+        sizes=summary.make_size_rows(prepared),
         matches=len(prepared.matches),
-        groups=group_findings(data.findings),
+        groups=summary.group_findings(data.findings),
         actions=ACTION_LABELS,
         max_listed=MAX_FINDINGS_PER_KIND,
         figures=make_figures(prepared, data) if pictures else None,

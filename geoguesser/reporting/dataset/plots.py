@@ -12,14 +12,14 @@ import numpy.typing as npt
 from matplotlib.axes import Axes
 from matplotlib.colors import to_rgb
 from matplotlib.patches import Rectangle
-from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormatter, PercentFormatter
+from matplotlib.ticker import LogLocator, MaxNLocator, NullFormatter, PercentFormatter
 
 from geoguesser.arrays import BoolArray, FloatArray
 from geoguesser.data.checks.leakage import LEAKAGE_RADII_M
 from geoguesser.data.images import LUMA_WEIGHTS
 from geoguesser.geo.region import Region
-from geoguesser.reporting.maps import SPLIT_COLOURS, SPLIT_NAMES, choose_dot_size_pt, compute_narrow_box, set_map
-from geoguesser.reporting.projections import MapProjection, make_projection
+from geoguesser.reporting.maps import SPLIT_COLOURS, SPLIT_NAMES, choose_dot_size_pt, open_map
+from geoguesser.reporting.projections import make_projection
 from geoguesser.reporting.style import INK, NARROW_WIDTH_IN, SKY, VERMILION, add_axes, narrow_picture
 from geoguesser.system.text import format_m, format_number
 
@@ -43,7 +43,7 @@ def draw_places(
     xy = projection.project(coords_deg)
     bounds = projection.bounds(xy, [])
 
-    with _open_map(path, projection, bounds) as axes:
+    with open_map(path, projection, bounds) as axes:
         _draw_mixed(axes, xy, np.asarray(splits))
         if window is not None:
             # A very small window gets a larger frame, which is visible.
@@ -60,15 +60,8 @@ def draw_window(
     projection = make_projection(region)
     xy = projection.project(coords_deg)
     inside = select_window(xy, window)
-    with _open_map(path, projection, window) as axes:
+    with open_map(path, projection, window) as axes:
         _draw_mixed(axes, xy[inside], np.asarray(splits)[inside])
-
-
-@contextmanager
-def _open_map(path: Path, projection: MapProjection, bounds: FloatArray) -> Iterator[Axes]:
-    box, height = compute_narrow_box(projection, bounds, max_height_in=6.5)
-    with narrow_picture(path, height) as figure:
-        yield set_map(figure, box, projection, bounds)
 
 
 def _draw_mixed(axes: Axes, xy: FloatArray, splits: npt.NDArray[Any]) -> None:
@@ -88,9 +81,7 @@ def _draw_mixed(axes: Axes, xy: FloatArray, splits: npt.NDArray[Any]) -> None:
 
 def select_window(xy: FloatArray, window: FloatArray) -> BoolArray:
     """Returns a mask, (N,), of the points in a window, (4,) west, south, east, north."""
-    west, south, east, north = window
-    x, y = xy.T
-    return (x >= west) & (x <= east) & (y >= south) & (y <= north)
+    return np.all((xy >= window[:2]) & (xy <= window[2:]), axis=1)
 
 
 def find_densest_window(region: Region, coords_deg: FloatArray) -> FloatArray | None:
@@ -145,22 +136,16 @@ def draw_distances(path: Path, *, distance_km: FloatArray, splits: npt.NDArray[A
         for metres in LEAKAGE_RADII_M:
             _add_mark(axes, metres / 1000, format_m(metres), ls=(0, (1.5, 1.5)))
 
-        axes.set_xscale("log")
-        axes.set_xlim(low, high)
-        axes.set_ylim(0.0, 1.0)
+        axes.set(xscale="log", xlim=(low, high), ylim=(0.0, 1.0))
         axes.xaxis.set_major_locator(LogLocator(numticks=6))
         axes.xaxis.set_minor_formatter(NullFormatter())
-        axes.xaxis.set_major_formatter(
-            FuncFormatter(lambda km, _: f"{km:,g} km" if km >= 1 else f"{1000 * km:g} m")
-        )
+        axes.xaxis.set_major_formatter(lambda km, _: f"{km:,g} km" if km >= 1 else f"{1000 * km:g} m")
         axes.yaxis.set_major_formatter(PercentFormatter(1.0))
-        axes.set_xlabel("distance to the nearest training place")
-        axes.set_ylabel("share of places within")
+        axes.set(xlabel="distance to the nearest training place", ylabel="share of places within")
 
         # The legend lies between two marks, in the corner that the curves leave empty.
-        rises_early = np.median(np.concatenate(list(distances.values()))) < np.sqrt(low * high)
         corner: dict[str, Any] = {"loc": "upper left", "bbox_to_anchor": (0.055, 1.0)}
-        if rises_early:
+        if np.median(np.concatenate(list(distances.values()))) < np.sqrt(low * high):
             corner = {"loc": "lower right", "bbox_to_anchor": (4.5, 0.0)}
         box: dict[str, Any] = {"frameon": True, "framealpha": 1.0, "edgecolor": "none"}
         axes.legend(bbox_transform=axes.get_xaxis_transform(), **corner, **box)
@@ -185,8 +170,7 @@ def _open_chart(path: Path) -> Iterator[Axes]:
 
 def compute_brightness(sums: npt.NDArray[np.int64], size: int) -> FloatArray:
     """Returns (N, 4) the mean luma of views, from 0 to 255; `sums` is that of `ImageStats`."""
-    luma: FloatArray = sums[:, :, 0] / size**2 @ LUMA_WEIGHTS.astype(np.float64)
-    return luma
+    return sums[:, :, 0] / size**2 @ LUMA_WEIGHTS.astype(np.float64)
 
 
 def draw_brightness(path: Path, *, luma: FloatArray, mask: BoolArray, splits: npt.NDArray[Any]) -> None:
@@ -206,8 +190,7 @@ def draw_brightness(path: Path, *, luma: FloatArray, mask: BoolArray, splits: np
 
         axes.set_xlim(0, 255)
         axes.set_ylim(bottom=0.0)
-        axes.set_xlabel("mean brightness of a view: 0 is black, 255 white")
-        axes.set_ylabel("share of the split's views")
+        axes.set(xlabel="mean brightness of a view: 0 is black, 255 white", ylabel="share of the split's views")
         axes.yaxis.set_major_formatter(PercentFormatter(1.0, decimals=0))
         axes.yaxis.set_major_locator(MaxNLocator(5, steps=[1, 2, 5, 10]))
         axes.legend(loc="best")
@@ -230,8 +213,7 @@ def draw_file_sizes(path: Path, *, file_bytes: npt.NDArray[np.int64]) -> None:
         _add_mark(axes, median, f"median {format_kb(median)}")
 
         # Enough labels on an axis of few decades.
-        axes.set_xscale("log")
-        axes.set_xlim(low, high)
+        axes.set(xscale="log", xlim=(low, high))
         steps: tuple[float, ...] = (1.0,) if high >= 200 * low else (1.0, 2.0, 5.0)
         if high < 8 * low:
             steps = (1.0, 1.5, 2.0, 3.0, 5.0, 7.0)
@@ -240,5 +222,4 @@ def draw_file_sizes(path: Path, *, file_bytes: npt.NDArray[np.int64]) -> None:
             axis.set_major_formatter(format_number)
         axes.xaxis.set_minor_formatter(NullFormatter())
         axes.yaxis.set_major_locator(MaxNLocator(5, integer=True))
-        axes.set_xlabel("size of an image file in kB")
-        axes.set_ylabel("files")
+        axes.set(xlabel="size of an image file in kB", ylabel="files")

@@ -11,14 +11,9 @@ from rich.text import Text
 from geoguesser.data.checks.leakage import LEAKAGE_RADII_M
 from geoguesser.data.sources.places import PlacesDataModule
 from geoguesser.data.store.writer import PreparedDataset
+from geoguesser.reporting.dataset import summary
 from geoguesser.reporting.dataset.page import render_dataset
-from geoguesser.reporting.dataset.summary import (
-    FindingGroup,
-    group_findings,
-    list_facts,
-    make_dataset_title,
-    make_split_rows,
-)
+from geoguesser.reporting.terminal import TextConsole
 from geoguesser.system.files import write_csv, write_text
 from geoguesser.system.text import format_km, format_m, replace_unprintable
 
@@ -36,34 +31,34 @@ class DataReport:
     def write(self, folder: Path, *, pictures: bool) -> Path:
         """Writes report.html and findings.csv into a folder, which is made if it is missing, each atomically."""
         folder.mkdir(parents=True, exist_ok=True)
-        write_csv(folder / "findings.csv", self.data.findings.to_table())
+        write_csv(folder / "findings.csv", self.data.findings.to_table(), for_people=True)
         path = folder / "report.html"
         write_text(path, render_dataset(self.prepared, self.data, self.out, pictures=pictures))
         return path
 
     def show(self) -> None:
         """Prints the short report: splits, warnings, facts and findings."""
-        console = Console(soft_wrap=True, highlight=False)
+        console = TextConsole()
         console.print(self._make_split_table())
         for sentence in self.prepared.audit["warnings"]:
             console.print(Text(f"Warning: {sentence}", style="bold yellow"))
-        for name, sentence in list_facts(self.prepared, self.data, self.out):
+        for name, sentence in summary.list_facts(self.prepared, self.data, self.out):
             console.print(Text.assemble((f"{name}: ", "bold"), replace_unprintable(sentence)))
 
-        groups = group_findings(self.data.findings)
+        groups = summary.group_findings(self.data.findings)
         total = sum(len(group.findings) for group in groups)
         console.print(Text(f"Findings: {total:,}" if groups else "Findings: none", style="bold"))
         for group in groups:
             _print_group(console, group)
 
     def _make_split_table(self) -> Table:
-        title = replace_unprintable(make_dataset_title(self.prepared, self.data))
+        title = replace_unprintable(summary.make_dataset_title(self.prepared, self.data))
         table = Table(title=Text(title), title_justify="left", title_style="bold")
         distances = [f"within {format_m(metres)}" for metres in LEAKAGE_RADII_M]
         for column in ("split", "places", "nearest training\nplace (median)", *distances):
             table.add_column(column, justify="left" if column == "split" else "right")
 
-        for row in make_split_rows(self.prepared):
+        for row in summary.make_split_rows(self.prepared):
             cells = ["-"] * (1 + len(LEAKAGE_RADII_M))
             if row.median_km is not None and row.within is not None:
                 cells = [format_km(row.median_km), *(f"{count:,}" for count in row.within)]
@@ -71,7 +66,7 @@ class DataReport:
         return table
 
 
-def _print_group(console: Console, group: FindingGroup) -> None:
+def _print_group(console: Console, group: summary.FindingGroup) -> None:
     count = (f"  {len(group.findings):,} {group.kind}", ACTION_STYLES[group.action])
     console.print(Text.assemble(count, f" ({group.action}): {group.description}"))
     for finding in group.findings[:MAX_EXAMPLES]:

@@ -97,9 +97,8 @@ def list_facts(prepared: PreparedDataset, data: PlacesDataModule, out: Path | No
 
 def _describe_places(prepared: PreparedDataset, findings: Findings) -> str:
     read, used = len(prepared.input_table), len(prepared.table)
-    text = (
-        f"{read:,} read, all used." if read == used else f"{read:,} read, {used:,} used, {read - used:,} left out."
-    )
+    places = "all used" if read == used else f"{used:,} used, {read - used:,} left out"
+    text = f"{read:,} read, {places}."
 
     before = Counter(finding.kind for finding in findings.skipped if finding.kind in TABLE_KINDS)
     if before:

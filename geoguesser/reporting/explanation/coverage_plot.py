@@ -57,9 +57,8 @@ def count_covered_places(
 
 def _compute_error_ratios(places: LabelledOutput, temperature: float | None) -> FloatArray:
     """Returns the scores of radii, (N,): errors relative to the uncalibrated expected errors."""
-    if places.output.logits is None:
-        return places.error_km / compute_raw_expected_km(places.output, None)
-    return places.error_km / compute_raw_expected_km(places.output, temperature or 1.0)
+    temperature = None if places.output.logits is None else temperature or 1.0
+    return places.error_km / compute_raw_expected_km(places.output, temperature)
 
 
 def _compute_scores(places: LabelledOutput, temperature: float | None) -> FloatArray | None:
@@ -72,9 +71,8 @@ def _compute_scores(places: LabelledOutput, temperature: float | None) -> FloatA
 
 def _count_covered(scores: FloatArray, calibration_scores: FloatArray) -> FloatArray:
     """Counts, for each level, the scores up to the threshold from the calibration; NaN if that is infinite."""
-    thresholds = np.array(
-        [conformal.compute_quantile(calibration_scores, float(level)) for level in NOMINAL_LEVELS]
-    )
+    quantiles = [conformal.compute_quantile(calibration_scores, float(level)) for level in NOMINAL_LEVELS]
+    thresholds = np.array(quantiles)
     return np.where(np.isfinite(thresholds), (scores[None] <= thresholds[:, None]).sum(axis=1), np.nan)
 
 
@@ -93,10 +91,8 @@ def draw_coverage(path: Path, *, covered: dict[str, FloatArray], places: int) ->
             share = counts[finite] / places
             axes.plot(NOMINAL_LEVELS[finite], share, color=colour, ls=dash, marker="o", ms=3, label=name)
 
-        axes.set_xlim(0, 1)
-        axes.set_ylim(0, 1.01)
+        axes.set(xlim=(0, 1), ylim=(0, 1.01))
         for axis in (axes.xaxis, axes.yaxis):
             axis.set_major_formatter(PercentFormatter(1.0, decimals=0))
-        axes.set_xlabel("nominal level")
-        axes.set_ylabel("share of test places covered")
+        axes.set(xlabel="nominal level", ylabel="share of test places covered")
         axes.legend(loc="upper left")

@@ -38,27 +38,24 @@ def run_forward_pass(
     predictor: Predictor, uuids: Sequence[str], sources: Sequence[Source], *, desc: str, batch_size: int = 16
 ) -> ForwardPass | None:
     """Reads the views of places and runs the network over them; None if no image of any place is found."""
-    rows: list[int] = []
-    features: list[Tensor] = []
-    masks: list[Tensor] = []
     if not sources:
         return None
 
+    rows: list[int] = []
+    parts: list[tuple[Tensor, Tensor]] = []
     with tqdm(total=len(uuids), desc=desc, unit=" places", disable=None) as bar:
         for start in range(0, len(uuids), batch_size):
             batch = uuids[start : start + batch_size]
             pixels = [load_pixels(uuid, sources, predictor.image) for uuid in batch]
             rows += [start + offset for offset, views in enumerate(pixels) if views is not None]
-            present = [views for views in pixels if views is not None]
-            if present:
-                batch_features, mask = embed_views(predictor, present)
-                features.append(batch_features)
-                masks.append(mask)
+            if present := [views for views in pixels if views is not None]:
+                parts.append(embed_views(predictor, present))
             bar.update(len(batch))
 
     if not rows:
         return None
-    return decode_features(predictor, np.array(rows), torch.cat(features), torch.cat(masks))
+    features, mask = (torch.cat(part) for part in zip(*parts, strict=True))
+    return decode_features(predictor, np.array(rows), features, mask)
 
 
 @torch.no_grad()

@@ -34,7 +34,7 @@ from geoguesser.reporting.explanation.text import (
     PictureText,
     describe_confusion,
 )
-from geoguesser.reporting.maps import draw_arrows
+from geoguesser.reporting.maps import draw_arrows, get_points
 from geoguesser.reporting.run.uncertainty_plots import draw_abstention, draw_budget, draw_calibration
 from geoguesser.runs.run_images import load_pixels
 from geoguesser.system.text import format_km, shorten
@@ -143,30 +143,22 @@ class _Planner:
         # A place with a middling error, if its images are present.
         middle = [row for row in subject.examples[len(subject.examples) // 2 :] if row in subject.positions]
         if middle:
-            place = subject.load_place(middle[0])
-            self.add(
-                "quadruplet", "places", partial(draw_quadruplet, region=subject.region, place=place), photos=True
-            )
+            draw = partial(draw_quadruplet, region=subject.region, place=subject.load_place(middle[0]))
+            self.add("quadruplet", "places", draw, photos=True)
 
     def plan_errors(self, *, neighbours: bool) -> None:
-        subject, region, table = self.subject, self.subject.region, self.subject.run.predictions
-        error_km = table["error_km"].to_numpy(dtype=np.float64)
-        true_deg = table[["true_latitude", "true_longitude"]].to_numpy(dtype=np.float64)
-        predicted_deg = table[["latitude", "longitude"]].to_numpy(dtype=np.float64)
-
-        points = {"true_deg": true_deg, "predicted_deg": predicted_deg, "error_km": error_km}
+        subject, region, points = self.subject, self.subject.region, get_points(self.subject.run.predictions)
         self.add_run_picture("arrows", "errors", draw_arrows, region=region, **points)
-        if subject.run.result.get("budget"):
-            self.add_run_picture("budget", "errors", draw_budget, budget=subject.run.result["budget"])
+        if budget := subject.run.result.get("budget"):
+            self.add_run_picture("budget", "errors", draw_budget, budget=budget)
 
-        fields = compute_fields(region, true_deg, error_km)
+        fields = compute_fields(region, points["true_deg"], points["error_km"])
         if len(fields.ids):
             self.add("fields", "errors", partial(draw_fields, region=region, fields=fields))
 
         if subject.grid is None:
             return
-        predicted = subject.get_predicted_cells()
-        if predicted is None:
+        if (predicted := subject.get_predicted_cells()) is None:
             self.missing["confusion"] = IMAGES_MISSING
             return
         rows, predicted_cell = predicted
@@ -183,17 +175,16 @@ class _Planner:
         else:
             reason = uncertainty.get("reason") or "The run has no calibration places."
             self.missing["calibration and abstention"] = str(reason)
-        if uncertainty.get("abstention"):
-            self.add_run_picture("abstention", "sureness", draw_abstention, abstention=uncertainty["abstention"])
+        if abstention := uncertainty.get("abstention"):
+            self.add_run_picture("abstention", "sureness", draw_abstention, abstention=abstention)
 
         if subject.forward is None:
             self.missing["coverage at every level"] = IMAGES_MISSING
             return
         fitted = subject.predictor.uncertainty
         if subject.calibration is None and fitted is not None:
-            self.missing["coverage of sets and radii at every level"] = (
-                "The images of the calibration places are missing."
-            )
+            reason = "The images of the calibration places are missing."
+            self.missing["coverage of sets and radii at every level"] = reason
         test = make_labelled_output(subject.forward, subject.true_deg[subject.forward.rows], subject.grid)
         covered = count_covered_places(test, subject.calibration, None if fitted is None else fitted.temperature)
         if covered:
@@ -241,19 +232,17 @@ class _Planner:
 def _draw_extremes(subject: Subject, path: Path) -> None:
     count = len(subject.table)
     best = min(EXTREMES, -(-count // 2))
-    worst = min(EXTREMES, count - best)
     groups = [("Best", [subject.load_place(row) for row in range(best)])]
-    if worst:
+    if worst := min(EXTREMES, count - best):
         groups.append(("Worst", [subject.load_place(count - 1 - row) for row in range(worst)]))
     draw_extremes(path, region=subject.region, groups=groups)
 
 
 def _draw_posterior(subject: Subject, row: int, path: Path) -> None:
     assert subject.forward is not None
-    posterior = subject.forward.predictions.posterior
+    posterior, place = subject.forward.predictions.posterior, subject.load_place(row)
     if posterior is not None:
         posterior = posterior[subject.positions[row]]
-    place = subject.load_place(row)
     draw_posterior(path, region=subject.region, grid=subject.grid, posterior=posterior, place=place)
 
 
@@ -283,12 +272,8 @@ def _compute_shares(subject: Subject, position: int, cell: int) -> FloatArray:
     assert subject.forward is not None
     assert subject.left_out is not None
     mask = subject.forward.mask[[position]]
-    values = attribution.compute_view_shares(
-        subject.predictor.network,
-        subject.to_device(subject.forward.features[[position]]),
-        subject.to_device(mask),
-        subject.to_device(torch.tensor([cell])),
-    )
+    inputs = map(subject.to_device, (subject.forward.features[[position]], mask, torch.tensor([cell])))
+    values = attribution.compute_view_shares(subject.predictor.network, *inputs)
     if values is None and subject.left_out.lost is not None:
         values = subject.left_out.lost[[position]]
 

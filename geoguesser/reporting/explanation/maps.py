@@ -14,9 +14,10 @@ from matplotlib.collections import LineCollection, PolyCollection
 from matplotlib.colors import Normalize
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
-from matplotlib.ticker import FuncFormatter, PercentFormatter
+from matplotlib.ticker import PercentFormatter
 
 from geoguesser.arrays import BoolArray, FloatArray, IntArray
+from geoguesser.data.images import LUMA_WEIGHTS
 from geoguesser.evaluation.error_budget import find_touching_cells
 from geoguesser.geo.cells.base import Cells
 from geoguesser.geo.cells.factory import make_cells_by_count
@@ -25,26 +26,21 @@ from geoguesser.geo.region import Region
 from geoguesser.reporting import style
 from geoguesser.reporting.maps import ERROR_COLOURS, compute_narrow_box, set_map
 from geoguesser.reporting.projections import MapProjection, make_projection
-from geoguesser.system.text import format_number
 
 # Height of the strip with the colour bar below a map.
 BAR_IN = 0.62
 POSTERIOR_COLOURS = matplotlib.colormaps["YlOrRd"]
 MIN_SQUARES, MAX_SQUARES, PLACES_PER_SQUARE = 9, 60, 6
 MAX_ARCS = 25
-# Weights of red, green and blue in luma (ITU-R BT.601).
-LUMA_WEIGHTS = (0.299, 0.587, 0.114)
 
 
 def add_colour_bar(
     figure: Figure, colours: ScalarMappable, label: str, *, extend: str = "neither", percent: bool = False
 ) -> None:
     """Adds the colour bar of a map in the strip below it."""
-    axes = style.add_axes(figure, 0.3, 0.38, style.NARROW_WIDTH_IN - 0.6, 0.13)
-    formatter = PercentFormatter(1.0, decimals=None) if percent else FuncFormatter(format_number)
-    bar = figure.colorbar(colours, cax=axes, orientation="horizontal", extend=extend, format=formatter)
-    bar.outline.set_visible(False)
-    bar.ax.grid(False)
+    box = (0.3, 0.38, style.NARROW_WIDTH_IN - 0.6, 0.13)
+    formatter = PercentFormatter(1.0, decimals=None) if percent else None
+    bar = style.add_colour_bar(figure, box, colours, extend=extend, formatter=formatter)
     bar.ax.tick_params(labelsize=7.5)
 
     x, y = 1 - 0.3 / style.NARROW_WIDTH_IN, 0.54 / figure.get_size_inches()[1]
@@ -205,12 +201,7 @@ def _draw_arc(axes: Axes, projection: MapProjection, ends_deg: FloatArray, width
         axes.add_collection(LineCollection(list(firsts), colors=colour, lw=width_pt, zorder=5), autolim=False)
 
     head = f"-|>,head_length={0.25 + 0.08 * width_pt},head_width={0.12 + 0.05 * width_pt}"
-    look: dict[str, Any] = {
-        "arrowstyle": head,
-        "connectionstyle": f"arc3,rad={0.0 if len(firsts) else 0.22}",
-        "color": colour,
-        "lw": width_pt,
-        "shrinkA": 1,
-        "shrinkB": 2,
-    }
+    bend = f"arc3,rad={0.0 if len(firsts) else 0.22}"
+    look: dict[str, Any] = {"color": colour, "lw": width_pt, "shrinkA": 1, "shrinkB": 2}
+    look |= {"arrowstyle": head, "connectionstyle": bend}
     axes.annotate("", lasts[0, 1], lasts[0, 0], arrowprops=look, zorder=5, annotation_clip=False)

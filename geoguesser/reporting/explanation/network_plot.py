@@ -34,6 +34,7 @@ def list_parts(network: GeoNetwork, image_px: int) -> list[NetworkPart]:
     backbone, fusion, head = network.backbone, network.fusion, network.head
     kind = str(head.state()["kind"])
     size, grid = backbone.feature_size, head.grid
+    parameters = count_parameters(network.get_submodule("backbone"))
     outputs, prediction = f"{head.output_size:,} outputs", "a point"
     if grid is not None:
         decoder: Any = head
@@ -44,9 +45,7 @@ def list_parts(network: GeoNetwork, image_px: int) -> list[NetworkPart]:
     return [
         NetworkPart("views", "north, east, south, west", f"{NUM_VIEWS} × 3 × {image_px} × {image_px}"),
         NetworkPart(
-            f"backbone {backbone.name}",
-            f"{count_parameters(network.get_submodule('backbone'))}; the same for each view",
-            f"{NUM_VIEWS} × {size:,}",
+            f"backbone {backbone.name}", f"{parameters}; the same for each view", f"{NUM_VIEWS} × {size:,}"
         ),
         NetworkPart(f"fusion {fusion.kind}", count_parameters(fusion), f"{fusion.output_size:,}"),
         NetworkPart(f"head {kind}", f"{count_parameters(head)}; {outputs}", f"{head.output_size:,}"),
@@ -66,8 +65,7 @@ def draw_network(path: Path, *, parts: list[NetworkPart]) -> None:
     with narrow_picture(path, height) as figure:
         axes = add_axes(figure, 0.0, 0.0, NARROW_WIDTH_IN, height)
         axes.set_axis_off()
-        axes.set_xlim(0, NARROW_WIDTH_IN)
-        axes.set_ylim(0, height)
+        axes.set(xlim=(0, NARROW_WIDTH_IN), ylim=(0, height))
 
         for row, (part, fill) in enumerate(zip(parts, FILLS, strict=True)):
             bottom = height - 0.15 - ROW_IN - row * STEP_IN

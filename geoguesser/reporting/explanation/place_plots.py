@@ -25,7 +25,7 @@ from geoguesser.reporting.explanation.maps import (
     add_posterior,
     make_posterior_rings,
 )
-from geoguesser.reporting.maps import compute_narrow_box, set_map
+from geoguesser.reporting.maps import Box, compute_narrow_box, set_map
 from geoguesser.reporting.projections import MapProjection, make_projection
 from geoguesser.system.text import format_km, shorten
 
@@ -38,7 +38,6 @@ MAX_OPACITY = 0.72
 # Margin around the points of a small map, as a share of the map of the region or the world.
 MIN_MARGIN, MIN_WORLD_MARGIN = 0.08, 0.015
 
-Box = tuple[float, float, float, float]
 Views = Sequence[ByteArray | None]
 
 
@@ -56,15 +55,13 @@ class PlaceImages:
 def add_view(figure: Figure, box: Box, view: ByteArray | None, letter: str) -> Axes:
     """Draws a view, or an empty frame for an absent one, with the letter of its heading."""
     axes = style.add_axes(figure, *box)
-    axes.set_xticks([])
-    axes.set_yticks([])
+    axes.set(xticks=[], yticks=[])
     axes.grid(False)
     axes.spines[:].set_visible(view is None)
 
     if view is None:
-        axes.text(
-            0.5, 0.5, "no view", transform=axes.transAxes, ha="center", va="center", color=style.MUTED, fontsize=7
-        )
+        look: dict[str, Any] = {"ha": "center", "va": "center", "color": style.MUTED, "fontsize": 7}
+        axes.text(0.5, 0.5, "no view", transform=axes.transAxes, **look)
     else:
         axes.imshow(view, extent=(0, 1, 0, 1), interpolation="lanczos", aspect="auto")
 
@@ -136,8 +133,7 @@ def add_small_map(figure: Figure, box: Box, projection: MapProjection, place: Pl
     axes.set_axis_on()
     axes.xaxis.set_visible(False)
     axes.yaxis.set_visible(False)
-    axes.spines[:].set_visible(True)
-    axes.spines[:].set_color(style.FAINT)
+    axes.spines[:].set(visible=True, color=style.FAINT)
     add_points(axes, projection, place.true_deg, place.predicted_deg, 8)
     return axes
 
@@ -208,9 +204,8 @@ def overlay_activation(maps: FloatArray, method: str, px: int) -> FloatArray:
     resized = [cv2.resize(values.astype(np.float32), (px, px), interpolation=cv2.INTER_LINEAR) for values in maps]
     share = np.clip(np.stack(resized) / top, -1.0, 1.0)
 
-    colours: FloatArray = (
-        SIGNED((share + 1) / 2) if method == EXACT_METHOD else UNSIGNED(0.25 + 0.75 * np.abs(share))
-    )
+    is_signed = method == EXACT_METHOD
+    colours: FloatArray = SIGNED((share + 1) / 2) if is_signed else UNSIGNED(0.25 + 0.75 * np.abs(share))
     # The square root keeps weak activations visible.
     colours[..., 3] = MAX_OPACITY * np.sqrt(np.abs(share))
     return colours
@@ -250,16 +245,13 @@ def draw_activation(
 
 def _draw_bars(axes: Axes, share: FloatArray, moved_km: FloatArray) -> None:
     values = np.nan_to_num(share)
-    axes.bar(
-        range(4), values, width=0.55, color=[style.VERMILION if value > 0 else style.BLUE for value in values]
-    )
+    axes.bar(range(4), values, width=0.55, color=np.where(values > 0, style.VERMILION, style.BLUE).tolist())
     axes.axhline(0.0, color=style.MUTED, lw=0.8)
 
     # Space for the numbers above and below the bars.
     low, high = min(0.0, float(values.min())), max(0.0, float(values.max()))
     margin = 0.35 * ((high - low) or 1.0)
-    axes.set_xlim(-0.5, 3.5)
-    axes.set_ylim(low - margin, high + margin)
+    axes.axis((-0.5, 3.5, low - margin, high + margin))
     axes.set_yticks([])
     axes.grid(False)
     axes.spines[:].set_visible(False)
@@ -268,9 +260,7 @@ def _draw_bars(axes: Axes, share: FloatArray, moved_km: FloatArray) -> None:
         if np.isfinite(value):
             side = "bottom" if value > 0 else "top"
             axes.text(column, value, f"{value:+.2f}", ha="center", va=side, fontsize=8)
-    labels = [
-        f"{letter}: {format_km(km) if np.isfinite(km) else '–'}"
-        for letter, km in zip(COMPASS, moved_km, strict=True)
-    ]
+    distances = [format_km(km) if np.isfinite(km) else "–" for km in moved_km]
+    labels = [f"{letter}: {distance}" for letter, distance in zip(COMPASS, distances, strict=True)]
     axes.set_xticks(range(4), labels, fontsize=8)
     axes.tick_params(length=0)

@@ -12,16 +12,11 @@ from geoguesser.runs.run_images import find_label
 from geoguesser.system.files import write_text
 
 
-def make_report_title(subject: Subject, label: str) -> str:
-    """Returns the title that the run's own pictures have: region, data, name."""
-    name = str(subject.run.config.get("name") or subject.run.name)
-    return ", ".join(part for part in (subject.region.name, label, name) if part)
-
-
 def write_report(subject: Subject, out: Path, *, thumbnails: int, neighbours: bool) -> Gallery:
     """Draws the pictures into the run's folder and writes the page; `neighbours` is that of `draw_gallery`."""
-    label = find_label(subject.run.config)
-    title = make_report_title(subject, label)
+    label, name = find_label(subject.run.config), str(subject.run.config.get("name") or subject.run.name)
+    # The title of the pictures that the run drew.
+    title = ", ".join(filter(None, (subject.region.name, label, name)))
     gallery = draw_gallery(subject, subject.run.folder / "pictures", title=title, neighbours=neighbours)
     data = make_map_data(subject, thumbnails=thumbnails)
     write_text(out, render_explanation(subject, gallery, data, title=title, label=label))

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from geoguesser.arrays import ByteArray, FloatArray, IntArray
+from geoguesser.data.places import get_coords
 from geoguesser.errors import ConfigError, DataError
 from geoguesser.geo.distance import haversine_km
 from geoguesser.geo.grid import Grid
@@ -55,7 +56,6 @@ class Subject:
 
     @property
     def region(self) -> Region:
-        """Region of the run."""
         return self.predictor.region
 
     @property
@@ -73,7 +73,7 @@ class Subject:
     @cached_property
     def predicted_deg(self) -> FloatArray:
         """Points that the run predicted, (N, 2) in degrees."""
-        return self.table[["latitude", "longitude"]].to_numpy(dtype=np.float64)
+        return get_coords(self.table)
 
     @cached_property
     def error_km(self) -> FloatArray:
@@ -105,12 +105,10 @@ class Subject:
         network = self.predictor.network
         parts = [attribution.leave_one_out(network, *pair) for pair in zip(features, masks, strict=True)]
 
+        moved_km = torch.cat([part.moved_km for part in parts])
+        coords_deg = torch.cat([part.coords_deg for part in parts])
         lost = [part.lost for part in parts if part.lost is not None]
-        return LeaveOneOut(
-            torch.cat([part.moved_km for part in parts]),
-            torch.cat([part.coords_deg for part in parts]),
-            torch.cat(lost) if lost else None,
-        )
+        return LeaveOneOut(moved_km, coords_deg, torch.cat(lost) if lost else None)
 
     def get_predicted_cells(self) -> tuple[IntArray, IntArray] | None:
         """Returns (M,) rows and their most probable classes; None without cells and if the run recorded none."""
@@ -124,16 +122,10 @@ class Subject:
 
     def load_place(self, row: int) -> PlaceImages:
         """Returns a place with its views for pictures; views are read once."""
-        uuid = str(self.table["uuid"].iloc[row])
+        uuid, error_km = str(self.table["uuid"].iloc[row]), float(self.error_km[row])
         if row not in self._views:
             self._views[row] = load_arrays(uuid, self.sources, VIEW_PX, self.predictor.image.fit)
-        return PlaceImages(
-            name=uuid,
-            true_deg=self.true_deg[row],
-            predicted_deg=self.predicted_deg[row],
-            error_km=float(self.error_km[row]),
-            views=self._views[row],
-        )
+        return PlaceImages(uuid, self.true_deg[row], self.predicted_deg[row], error_km, self._views[row])
 
     def to_device(self, values: Tensor) -> Tensor:
         """Moves a tensor to the network's device."""
@@ -179,11 +171,8 @@ def divide_in_thirds(count: int, max_rows: int) -> list[int]:
 def _find_rows(places: Sequence[str], table: pd.DataFrame) -> IntArray:
     rows = pd.Index(table["uuid"]).get_indexer(pd.Index([str(place) for place in places]))
     if (rows < 0).any():
-        raise ConfigError.at(
-            "places",
-            "must name test places of the run, as in its predictions_test.csv",
-            found=str(places[int(np.argmin(rows))]),
-        )
+        rule = "must name test places of the run, as in its predictions_test.csv"
+        raise ConfigError.at("places", rule, found=str(places[int(np.argmin(rows))]))
     return np.asarray(rows, dtype=np.int64)
 
 
@@ -203,8 +192,7 @@ def _load_calibration(
     forward = run_forward_pass(predictor, uuids, sources, desc="looking at calibration places")
     if forward is None:
         return None
-    true_deg = table[["latitude", "longitude"]].to_numpy(dtype=np.float64)[forward.rows]
-    return make_labelled_output(forward, true_deg, predictor.network.head.grid)
+    return make_labelled_output(forward, get_coords(table)[forward.rows], predictor.network.head.grid)
 
 
 def make_labelled_output(forward: ForwardPass, true_deg: FloatArray, grid: Grid | None) -> LabelledOutput:

@@ -7,12 +7,12 @@ import time
 from typing import Any
 
 import torch
-from rich.console import Console
 from rich.table import Table
 
 from geoguesser.data.datamodule import PlacesData
 from geoguesser.model.network import GeoNetwork
 from geoguesser.reporting.run.result import count_places
+from geoguesser.reporting.terminal import TextConsole
 from geoguesser.training.finetuning import Finetuning
 
 # Places in the batch that is timed.
@@ -48,12 +48,9 @@ def print_dry_run(
     view_bytes = counts["places"] * 4 * 3 * data.image.size**2
 
     grid = network.head.grid
-    cells = None
-    if grid is not None:
-        cells = {"on_land": len(grid.touching), "with_training_places": grid.num_cells}
     facts = {
         "places": counts,
-        "cells": cells,
+        "cells": None if grid is None else {"on_land": len(grid.touching), "with_training_places": grid.num_cells},
         "parameters": {"total": total, "without_backbone": num_without_backbone},
         "memory_gib": {
             "weights_and_optimizer": round(weights / 2**30, 3),
@@ -68,7 +65,7 @@ def print_dry_run(
     for key, value in facts.items():
         text = ", ".join(f"{k} {v}" for k, v in value.items()) if isinstance(value, dict) else str(value)
         table.add_row(key.replace("_", " "), text)
-    Console(soft_wrap=True, highlight=False).print(table)
+    TextConsole().print(table)
     return facts
 
 

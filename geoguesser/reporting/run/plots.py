@@ -12,7 +12,6 @@ import matplotlib.ticker
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
-from matplotlib.axis import Axis
 
 from geoguesser.arrays import FloatArray
 from geoguesser.reporting import style
@@ -41,9 +40,8 @@ def draw_errors(path: Path, *, error_km: FloatArray, baselines: dict[str, float]
         style.add_header(figure, title or "Errors on the test places", subtitle)
         above = style.add_axes(figure, 0.85, 3.15, 6.55, 6.0 - style.HEADER_IN - 3.15)
         below = style.add_axes(figure, 0.85, 0.65, 6.55, 2.15)
-        above.hist(
-            error_km, bins=np.linspace(0.0, end_km, 51).tolist(), color=style.SKY, edgecolor="white", lw=0.4
-        )
+        bins = np.linspace(0.0, end_km, 51).tolist()
+        above.hist(error_km, bins=bins, color=style.SKY, edgecolor="white", lw=0.4)
         above.axvline(statistics["mean"], color=style.VERMILION, lw=1.8, zorder=4)
         above.set_ylabel("test places")
         above.yaxis.set_major_locator(matplotlib.ticker.MaxNLocator(6, integer=True))
@@ -55,10 +53,9 @@ def draw_errors(path: Path, *, error_km: FloatArray, baselines: dict[str, float]
         for axes in (above, below):
             axes.set_xlim(0.0, end_km)
 
-        handles, labels = below.get_legend_handles_labels()
-        figure.legend(
-            handles, labels, loc="upper left", bbox_to_anchor=(0.755, 1 - style.HEADER_IN / 6.0), labelspacing=0.9
-        )
+        corner = (0.755, 1 - style.HEADER_IN / 6.0)
+        entries = below.get_legend_handles_labels()
+        figure.legend(*entries, loc="upper left", bbox_to_anchor=corner, labelspacing=0.9)
 
 
 def compute_histogram_end_km(error_km: FloatArray, baselines: dict[str, float]) -> float:
@@ -81,8 +78,7 @@ def _draw_share(axes: Axes, error_km: FloatArray, statistics: dict[str, float], 
 
     axes.set_ylim(0.0, 1.0)
     axes.yaxis.set_major_formatter(matplotlib.ticker.PercentFormatter(1.0))
-    axes.set_xlabel("error in km")
-    axes.set_ylabel("share of places within")
+    axes.set(xlabel="error in km", ylabel="share of places within")
 
 
 def _draw_baselines(panels: Sequence[Axes], baselines: dict[str, float]) -> None:
@@ -117,16 +113,14 @@ def draw_curves(path: Path, *, history: pd.DataFrame, best_epoch: int | None, ti
         labels = {"val/error_km_mean": "mean", "val/error_km_median": "median"}
         _draw_series(error, history, labels, (style.BLUE, style.ORANGE))
         if best is not None:
-            error.plot(
-                *best, "*", ms=14, color=style.VERMILION, mec="white", zorder=5, label="best", clip_on=False
-            )
+            look: dict[str, Any] = {"ms": 14, "color": style.VERMILION, "mec": "white", "zorder": 5}
+            error.plot(*best, "*", label="best", clip_on=False, **look)
         thinner_pt = 0.7 if len(rates) <= MAX_NAMED_RATES else 0.0
         _draw_series(rate, history, rates, _choose_rate_colours(len(rates)), thinner_pt=thinner_pt)
         _set_log_y(rate)
 
-        _finish_panel(loss, "Loss", history["epoch"])
-        _finish_panel(error, "Validation error in km", history["epoch"])
-        _finish_panel(rate, "Learning rate", history["epoch"])
+        for axes, heading in ((loss, "Loss"), (error, "Validation error in km"), (rate, "Learning rate")):
+            _finish_panel(axes, heading, history["epoch"])
 
 
 def find_best_point(history: pd.DataFrame, best_epoch: int | None) -> tuple[int, float] | None:
@@ -187,15 +181,7 @@ def _set_log_y(axes: Axes) -> None:
     if len(positive):
         axes.set_yscale("log", nonpositive="mask")
         axes.set_ylim(positive.min() / 1.6, positive.max() * 1.6)
-        _set_log_ticks(axes.yaxis, float(positive.max() / positive.min()))
-
-
-def _set_log_ticks(axis: Axis, ratio: float) -> None:
-    """Sets ticks at powers of ten; also at 2 and 5 times these if the axis spans few decades."""
-    subs = (1.0, 2.0, 5.0) if ratio < 100 else (1.0,)
-    axis.set_major_locator(matplotlib.ticker.LogLocator(subs=subs))
-    axis.set_major_formatter(format_number)
-    axis.set_minor_formatter(matplotlib.ticker.NullFormatter())
+        style.set_log_ticks(axes.yaxis, float(positive.max() / positive.min()))
 
 
 def _finish_panel(axes: Axes, heading: str, epochs: pd.Series[Any]) -> None:
@@ -225,9 +211,8 @@ def draw_rate_search(path: Path, *, rates: FloatArray, losses: FloatArray, chose
     rates, losses = rates[finite], losses[finite]
 
     with style.picture(path, 4.6) as figure:
-        style.add_header(
-            figure, "Learning-rate search", f"{len(rates):,} steps; chosen learning rate {chosen:.3g}"
-        )
+        subtitle = f"{len(rates):,} steps; chosen learning rate {chosen:.3g}"
+        style.add_header(figure, "Learning-rate search", subtitle)
         axes = style.add_axes(figure, 0.85, 0.65, 8.85, 4.6 - style.HEADER_IN - 0.75)
         axes.set_xscale("log")
         low, high = np.append(rates, chosen).min(), np.append(rates, chosen).max()
@@ -239,9 +224,8 @@ def draw_rate_search(path: Path, *, rates: FloatArray, losses: FloatArray, chose
             loss = float(np.interp(np.log(chosen), np.log(rates), losses))
             axes.plot(chosen, loss, "*", ms=15, color=style.VERMILION, mec="white", zorder=5)
             axes.set_ylim(*compute_loss_limits(losses))
-        _set_log_ticks(axes.xaxis, float(high / low))
-        axes.set_xlabel("learning rate")
-        axes.set_ylabel("training loss")
+        style.set_log_ticks(axes.xaxis, float(high / low))
+        axes.set(xlabel="learning rate", ylabel="training loss")
 
 
 def compute_loss_limits(losses: FloatArray) -> tuple[float, float]:

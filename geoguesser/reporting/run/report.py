@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ from geoguesser.evaluation import baselines, uncertainty_metrics
 from geoguesser.evaluation.error_budget import compute_budget
 from geoguesser.geo.distance import haversine_km
 from geoguesser.geo.region import Region
+from geoguesser.model.metrics import summarise_errors
 from geoguesser.model.network import GeoNetwork
 from geoguesser.model.uncertainty import Calibration, HeadOutput, decode_output
 from geoguesser.reporting import maps
@@ -60,12 +62,10 @@ class RunReport:
         if self.data.features is not None:
             val = self.data.rows["val"]
             pooled = baselines.pool_views(self.data.features, self.data.mask)
-            split_features = (pooled[rows] for rows in (train, val, test_rows))
-            train_features, val_features, test_features = baselines.standardise(*split_features)
+            features = baselines.standardise(*(pooled[rows] for rows in (train, val, test_rows)))
             results["nearest_features"] = baselines.evaluate_nearest_features(
-                train_deg, test_deg, train_features, test_features, diagonal
+                train_deg, test_deg, features[0], features[2], diagonal
             )
-            features = (train_features, val_features, test_features)
             val_deg = self.data.coords_deg[val]
             results["ridge"] = baselines.evaluate_ridge(train_deg, val_deg, test_deg, features, self.region)
         return results
@@ -101,9 +101,14 @@ class RunReport:
         test_deg = self.data.coords_deg[rows]
         parts: dict[str, Any] = {
             "format": result.RESULT_FORMAT_VERSION,
-            "test": result.summarise_test(
-                predictions, self._average_hits(tested["hits"]), self.region.diagonal_km
-            ),
+            # Hits are None if the head does not have them.
+            "test": {
+                "places": len(predictions),
+                **summarise_errors(error_km, self.region.diagonal_km),
+                "cell_top1": None,
+                "cell_top5": None,
+                **dict(zip(head.hit_names, tested["hits"].double().mean(dim=0).tolist(), strict=True)),
+            },
             "val": {
                 str(key)[4:]: float(value)
                 for key, value in best.items()
@@ -141,11 +146,8 @@ class RunReport:
         """Fits the calibration on its places; returns `uncertainty` of result.json, and columns of predictions."""
         rows, grid = self.data.rows["calibration"], self.network.head.grid
         if len(rows) == 0:
-            val_places = int((self.data.table["split"] == "val").sum())
-            reason = uncertainty_metrics.explain_missing_calibration(
-                **self.calibration_config, val_places=val_places
-            )
-            return reason, {}
+            counts = self.calibration_config | {"val_places": int((self.data.table["split"] == "val").sum())}
+            return uncertainty_metrics.explain_missing_calibration(**counts), {}
 
         fitted_on = self._compute_output("calibration", rows)
         coords_deg = self.data.coords_deg[rows]
@@ -156,12 +158,6 @@ class RunReport:
         columns = self.calibration.describe_places(output, true_cell)
         summary = uncertainty_metrics.summarise_uncertainty(self.calibration, columns, output, true_cell, error_km)
         return summary, columns
-
-    def _average_hits(self, hits: Any) -> dict[str, float | None]:
-        """Returns the share of hits, (N, H), by name; None for hits that the head does not have."""
-        shares: dict[str, float | None] = {"cell_top1": None, "cell_top5": None}
-        columns = zip(self.network.head.hit_names, hits.T, strict=True)
-        return shares | {name: float(column.double().mean()) for name, column in columns}
 
     def _count_parameters(self) -> dict[str, int]:
         sizes = {"head": 0, "backbone": 0}
@@ -182,40 +178,24 @@ class RunReport:
         """Draws all pictures into the run folder and returns them; `search` is None without a rate search."""
         folder = self.folder / "pictures"
         folder.mkdir(exist_ok=True)
-        error_km = predictions["error_km"].to_numpy()
-        maps.draw_grid(
-            folder / "grid.png",
-            region=self.region,
-            grid=self.network.head.grid,
-            coords_deg=self.data.coords_deg,
-            splits=np.asarray(self.data.table["split"]),
-            title=title,
-        )
-        maps.draw_arrows(
-            folder / "arrows.png",
-            region=self.region,
-            true_deg=predictions[["true_latitude", "true_longitude"]].to_numpy(),
-            predicted_deg=predictions[["latitude", "longitude"]].to_numpy(),
-            error_km=error_km,
-            title=title,
-        )
+        grid, points = self.network.head.grid, maps.get_points(predictions)
+        places = {"coords_deg": self.data.coords_deg, "splits": np.asarray(self.data.table["split"])}
+        maps.draw_grid(folder / "grid.png", region=self.region, grid=grid, **places, title=title)
+        maps.draw_arrows(folder / "arrows.png", region=self.region, **points, title=title)
 
         means = {name.replace("_", " "): row["error_km_mean"] for name, row in results["baseline"].items() if row}
-        plots.draw_errors(folder / "errors.png", error_km=error_km, baselines=means, title=title)
+        plots.draw_errors(folder / "errors.png", error_km=points["error_km"], baselines=means, title=title)
         # Epochs are shown from 1.
         from_one = history.assign(epoch=history["epoch"] + 1)
         best_epoch = results["best_epoch"] + 1
         plots.draw_curves(folder / "curves.png", history=from_one, best_epoch=best_epoch, title=title)
         if search is not None:
-            plots.draw_rate_search(
-                folder / "lr_find.png", rates=search.rates, losses=search.losses, chosen=search.chosen
-            )
+            plots.draw_rate_search(folder / "lr_find.png", **asdict(search))
 
         uncertainty = results["uncertainty"]
         uncertainty_plots.draw_budget(folder / "budget.png", budget=results["budget"], title=title)
         if self.calibration is not None:
             uncertainty_plots.draw_calibration(folder / "calibration.png", uncertainty=uncertainty, title=title)
-        if uncertainty.get("abstention") is not None:
-            abstention = uncertainty["abstention"]
+        if abstention := uncertainty.get("abstention"):
             uncertainty_plots.draw_abstention(folder / "abstention.png", abstention=abstention, title=title)
         return sorted(folder.glob("*.png"))

@@ -7,7 +7,6 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-from rich.console import Console
 from rich.table import Table
 
 from geoguesser.arrays import FloatArray, IntArray
@@ -16,7 +15,7 @@ from geoguesser.evaluation.error_budget import format_error_budget
 from geoguesser.geo.distance import haversine_km
 from geoguesser.geo.grid import Grid
 from geoguesser.geo.region import PlaneRegion, Region
-from geoguesser.model.metrics import summarise_errors
+from geoguesser.reporting.terminal import TextConsole
 from geoguesser.system.text import format_count
 
 # Version of result.json.
@@ -33,16 +32,10 @@ BASELINES = {
 def make_predictions_table(data: PlacesData, rows: IntArray, predicted_deg: FloatArray) -> pd.DataFrame:
     """Returns uuid, latitude, longitude, true_latitude, true_longitude and error_km of predicted places."""
     true_deg = data.coords_deg[rows]
-    return pd.DataFrame(
-        {
-            "uuid": data.table["uuid"].to_numpy()[rows],
-            "latitude": predicted_deg[:, 0],
-            "longitude": predicted_deg[:, 1],
-            "true_latitude": true_deg[:, 0],
-            "true_longitude": true_deg[:, 1],
-            "error_km": haversine_km(predicted_deg, true_deg),
-        }
-    )
+    table = pd.DataFrame({"uuid": data.table["uuid"].to_numpy()[rows]})
+    table[["latitude", "longitude"]] = predicted_deg
+    table[["true_latitude", "true_longitude"]] = true_deg
+    return table.assign(error_km=haversine_km(predicted_deg, true_deg))
 
 
 def make_places_table(data: PlacesData, region: Region, grid: Grid | None) -> pd.DataFrame:
@@ -61,15 +54,6 @@ def make_places_table(data: PlacesData, region: Region, grid: Grid | None) -> pd
         table["inside_cell"] = grid.inside(data.coords_deg)
     table["calibration"] = np.isin(np.arange(len(table)), data.rows["calibration"])
     return table
-
-
-def summarise_test(predictions: pd.DataFrame, hits: dict[str, float | None], diagonal_km: float) -> dict[str, Any]:
-    """Returns the entry `test` of result.json; `diagonal_km` of the region is for the score.
-
-    `hits` is the share of test places with the correct cell, by name; None for a head without cells.
-    """
-    summary = summarise_errors(predictions["error_km"].to_numpy(), diagonal_km)
-    return {"places": len(predictions), **summary, **hits}
 
 
 def summarise_grid(grid: Grid | None, requested_cells: int | None, test_deg: FloatArray) -> dict[str, Any] | None:
@@ -129,8 +113,7 @@ def print_result(result: dict[str, Any], folder: Path) -> None:
         f"Best epoch {result['best_epoch'] + 1} of {result['epochs']}; seed {result['seed']}; "
         f"{result['times']['total_s']:.0f} s in total"
     ]
-    grid = result["grid"]
-    if grid is not None:
+    if (grid := result["grid"]) is not None:
         requested = f"{grid['asked']} cells requested, " if grid["asked"] is not None else ""
         lines.append(
             f"{requested}{grid['touch_land']} on land, {grid['hold_training_places']} with training places "
@@ -138,11 +121,10 @@ def print_result(result: dict[str, Any], folder: Path) -> None:
             f"in the top five {test['cell_top5']:.1%}; "
             f"error floor of the grid {grid['error_floor_km_mean']:.1f} km"
         )
-    budget = format_error_budget(result["budget"])
-    if budget is not None:
+    if (budget := format_error_budget(result["budget"])) is not None:
         lines.append(budget)
 
-    console = Console(soft_wrap=True, highlight=False)
+    console = TextConsole()
     console.print(table)
     for line in (*lines, f"Run folder: {folder}"):
         console.print(line, markup=False)

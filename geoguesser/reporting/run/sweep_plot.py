@@ -41,9 +41,8 @@ def draw_sweep(path: Path, *, table: pd.DataFrame, varied: list[str], left_out: 
         style.add_header(figure, title, "; ".join(parts))
 
         bottom = 0.65 + panels_in
-        _draw_jobs(
-            style.add_axes(figure, LABEL_IN, bottom, style.WIDTH_IN - LABEL_IN - 0.4, jobs_in), shown, varied
-        )
+        axes = style.add_axes(figure, LABEL_IN, bottom, style.WIDTH_IN - LABEL_IN - 0.4, jobs_in)
+        _draw_jobs(axes, shown, varied)
         width = (style.WIDTH_IN - 0.9) / MAX_KEYS
         for column, key in enumerate(keys):
             axes = style.add_axes(figure, 0.7 + column * width, 0.65, width - 0.55, PANEL_IN)
@@ -66,8 +65,7 @@ def _draw_jobs(axes: Axes, shown: pd.DataFrame, varied: list[str]) -> None:
     axes.plot(val, rows, "o", color=style.BLUE, markersize=6, markerfacecolor="none", label="validation", zorder=3)
 
     axes.set_yticks(rows, [_make_label(row, varied) for _, row in shown.iterrows()], fontsize=8)
-    axes.set_ylim(len(shown) - 0.4, -0.6)
-    axes.set_xlabel("mean error, km")
+    axes.set(ylim=(len(shown) - 0.4, -0.6), xlabel="mean error, km")
     axes.grid(visible=False, axis="y")
     axes.legend(loc="lower left", bbox_to_anchor=(0.0, 1.0), ncols=2, borderaxespad=0.1, handletextpad=0.2)
 

@@ -51,8 +51,7 @@ def draw_calibration(path: Path, *, uncertainty: dict[str, Any], title: str = ""
 
 def _draw_reliability(axes: Axes, uncertainty: dict[str, Any]) -> None:
     axes.set_title("Probability of the most probable cell", fontweight="bold")
-    axes.set_xlabel("mean probability in each tenth of the test places")
-    axes.set_ylabel("share of correct cells")
+    axes.set(xlabel="mean probability in each tenth of the test places", ylabel="share of correct cells")
     axes.plot((0, 1), (0, 1), color=style.MUTED, lw=1.0, ls=(0, (5, 2)), label="perfect calibration")
 
     if uncertainty["reliability"] is None:
@@ -66,14 +65,12 @@ def _draw_reliability(axes: Axes, uncertainty: dict[str, Any]) -> None:
 
     for axis in (axes.xaxis, axes.yaxis):
         axis.set_major_formatter(PERCENT)
-    axes.set_xlim(-0.02, 1.02)
-    axes.set_ylim(-0.02, 1.02)
+    axes.set(xlim=(-0.02, 1.02), ylim=(-0.02, 1.02))
 
 
 def _draw_coverage(axes: Axes, kinds: dict[str, dict[str, Any] | None]) -> None:
     axes.set_title("Coverage of sets and radii", fontweight="bold")
-    axes.set_xlabel("nominal level")
-    axes.set_ylabel("share of test places covered")
+    axes.set(xlabel="nominal level", ylabel="share of test places covered")
     # A level is null if there were too few calibration places for it.
     rows_by_kind = {
         name: {level: row for level, row in (rows or {}).items() if row is not None}
@@ -133,8 +130,7 @@ def draw_abstention(path: Path, *, abstention: dict[str, Any], title: str = "") 
         largest = max(random_km, *abstention["error_km_mean"], *abstention["error_km_median"])
         axes.set_ylim(0.0, 1.08 * largest or 1.0)
         axes.xaxis.set_major_formatter(PERCENT)
-        axes.set_xlabel("share of places refused, largest expected errors first")
-        axes.set_ylabel("error in km")
+        axes.set(xlabel="share of places refused, largest expected errors first", ylabel="error in km")
         axes.legend(loc="upper left", bbox_to_anchor=(1.02, 1.0), borderaxespad=0.0, labelspacing=0.9)
 
 
@@ -160,8 +156,7 @@ def draw_budget(path: Path, *, budget: dict[str, Any], title: str = "") -> None:
 def _draw_causes(axes: Axes, budget: dict[str, Any]) -> None:
     """Draws one bar: the contribution of the grid, then the contributions beyond it by kind of cell."""
     axes.set_axis_off()
-    axes.set_xlim(0.0, budget["error_km_mean"] or 1.0)
-    axes.set_ylim(-0.5, 0.5)
+    axes.set(xlim=(0.0, budget["error_km_mean"] or 1.0), ylim=(-0.5, 0.5))
 
     by_cell = budget["by_cell"]
     if by_cell is None:
@@ -204,8 +199,7 @@ def _draw_groups(axes: Axes, groups: dict[str, Any], heading: str) -> None:
         axes.text(start + 0.02 * longest, row, f"{mean}{places}", va="center", fontsize=8, color=style.MUTED)
 
     axes.set_yticks(range(len(names)), names)
-    axes.set_ylim(len(names) - 0.5, -0.5)
-    axes.set_xlim(0.0, 1.9 * longest)
+    axes.set(ylim=(len(names) - 0.5, -0.5), xlim=(0.0, 1.9 * longest))
     axes.xaxis.set_major_locator(matplotlib.ticker.MaxNLocator(5))
     axes.grid(False, axis="y")
     axes.tick_params(axis="y", length=0)

@@ -15,6 +15,9 @@ const errorColour = (km) =>
   data.colours[Math.min(data.colours.length - 1, Math.floor((km / data.top_km) * data.colours.length))];
 const km = (value) => (value < 1 ? value.toFixed(2) : value < 10 ? value.toFixed(1) : Math.round(value)) + " km";
 
+// Leaflet parses a string as HTML, but shows a node as it is.
+const plain = (text) => document.createTextNode(text);
+
 const land = L.geoJSON(data.outline, { interactive: false }).addTo(map);
 const posterior = L.layerGroup().addTo(map);
 const lines = L.layerGroup().addTo(map);
@@ -26,7 +29,7 @@ const dots = data.places.map((place, number) => {
     interactive: false }).addTo(lines);
   const dot = L.circleMarker(place.true, { radius: 5, weight: 1, fillOpacity: 0.95,
     fillColor: errorColour(place.error) });
-  dot.addTo(lines).bindTooltip(() => `${place.id}: ${km(place.error)}`).on("click", () => select(number, false));
+  dot.addTo(lines).bindTooltip(() => plain(`${place.id}: ${km(place.error)}`)).on("click", () => select(number, false));
   return { line, dot };
 });
 
@@ -52,7 +55,7 @@ function draw() {
   for (const [number, probability] of place.cells) {
     L.polygon(near(place.answer[1], data.cells[number]), { color: "#b35900", weight: 0.6, fillColor: "#d95f02",
       fillOpacity: 0.08 + 0.62 * (probability / top) })
-      .bindTooltip(`${(100 * probability).toFixed(1)} %`, { sticky: true }).addTo(posterior);
+      .bindTooltip(plain(`${(100 * probability).toFixed(1)} %`), { sticky: true }).addTo(posterior);
   }
   posterior.eachLayer((cell) => cell.bringToBack());
   // Order from the bottom: land, cells, places.
@@ -64,9 +67,9 @@ function draw() {
   L.polyline([place.true, place.answer], { color: colour("--ink"), weight: 2, dashArray: "4 4", interactive: false })
     .addTo(marks);
   L.circleMarker(place.answer, { radius: 7, color: "#ffffff", weight: 2, fillColor: "#0072b2", fillOpacity: 1 })
-    .bindTooltip("predicted point").addTo(marks);
+    .bindTooltip(plain("predicted point")).addTo(marks);
   L.circleMarker(place.true, { radius: 8, color: "#ffffff", weight: 2, fillColor: "#111111", fillOpacity: 1 })
-    .bindTooltip("true point").addTo(marks);
+    .bindTooltip(plain("true point")).addTo(marks);
 }
 
 const make = (name, text, className) => {

@@ -33,14 +33,6 @@ def test_views_look_where_the_tags_say(tmp_path: Path) -> None:
     assert cut_panoramas(photos, out, headings_deg=[30, 33.5], size=33)["there"] == 2
 
 
-def test_one_compass_heading_for_all_files(tmp_path: Path) -> None:
-    save_photo(tmp_path / "p" / "a.jpg", SPHERE, xmp=make_gpano(PoseHeadingDegrees=30))
-    save_photo(tmp_path / "p" / "b.jpg", SPHERE)
-    report = cut_panoramas(tmp_path / "p", tmp_path / "out", compass_deg=90.0, headings_deg=[90], size=33)
-    assert report["cut"] == 2
-    np.testing.assert_allclose(read_middle(tmp_path / "out" / "a" / "90.jpg"), (0, 1, 0), atol=0.04)
-
-
 def test_what_cannot_be_cut_is_listed(tmp_path: Path) -> None:
     photos = tmp_path / "p"
     save_photo(photos / "unturned.jpg", SPHERE)

@@ -13,7 +13,7 @@ from PIL import Image
 from support.photo_files import make_gpano, save_photo
 
 from geoguesser.collecting.panorama import RowBand
-from geoguesser.collecting.photos.exif import PhotoTags, find_row_band, parse_gpano, read_tags
+from geoguesser.collecting.photos.exif import PhotoTags, find_row_band, read_tags
 from geoguesser.errors import DataError
 
 GREY = Image.new("RGB", (40, 30), "grey")
@@ -81,16 +81,6 @@ def test_the_heading_of_a_sphere_wins_over_the_direction(tmp_path: Path) -> None
     assert tags.is_panorama
     assert tags.is_tilted
     assert not write_and_read(tmp_path, xmp=make_gpano(PosePitchDegrees=0.5)).is_tilted
-
-
-def test_properties_are_read_as_attributes_and_as_elements() -> None:
-    packet = make_gpano(PoseHeadingDegrees=12.25, FullPanoWidthPixels=8192, CroppedAreaTopPixels=" 7 ")
-    assert parse_gpano(packet) == {
-        "ProjectionType": "equirectangular",
-        "PoseHeadingDegrees": "12.25",
-        "FullPanoWidthPixels": "8192",
-        "CroppedAreaTopPixels": "7",
-    }
 
 
 def test_damaged_tags_are_no_tags() -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from scipy.spatial.distance import cdist
 
-from geoguesser.collecting.planning.farthest_point import select_farthest_first, sort_into_blocks
+from geoguesser.collecting.planning.farthest_point import select_farthest_first
 from geoguesser.geo.distance import haversine_km, to_unit
 
 
@@ -44,10 +44,3 @@ def test_it_stops_at_the_spacing_and_where_no_candidate_is_left() -> None:
     assert remaining_km.max() < 30.0
     distinct, _ = select_farthest_first(np.repeat(draw_coords(4, 4), 3, axis=0), existing, max_count=100)
     assert len(distinct) == 4  # a repeated point leaves no gap
-
-
-def test_blocks_hold_each_point_once() -> None:
-    points = to_unit(draw_coords(1000, 5))
-    order, blocks = sort_into_blocks(points)
-    assert sorted(order[order >= 0].tolist()) == list(range(1000))
-    np.testing.assert_array_equal(blocks[order >= 0], points[order[order >= 0]])

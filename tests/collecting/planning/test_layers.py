@@ -12,7 +12,7 @@ from pyproj import Geod
 from shapely.geometry import LineString, MultiPoint, Point, box
 from support.vector_files import write_layer, write_places_csv
 
-from geoguesser.collecting.planning.layers import Layer, read_existing_places, read_layer, split_segments
+from geoguesser.collecting.planning.layers import Layer, read_existing_places, read_layer
 from geoguesser.errors import DataError, MissingFileError
 from geoguesser.geo.distance import EARTH_RADIUS_KM, haversine_km
 
@@ -67,14 +67,6 @@ def test_points_and_many_parts_and_the_date_line() -> None:
     points = np.array([[0.0, -179.999], [10.0, 10.001], [5.001, 5.0], [0.0, 0.0]])
     assert layer.within(points, 112.0).tolist() == [True, True, True, False]
     assert layer.within(np.zeros((0, 2)), 10.0).tolist() == []
-
-
-def test_pieces_are_equal_and_short() -> None:
-    starts, stops = np.array([[45.0, 16.0], [0.0, 0.0]]), np.array([[45.0, 16.5], [0.0, 0.0]])
-    a, b = split_segments(starts, stops, 10.0)
-    lengths = haversine_km(a, b)
-    assert len(a) == 5  # 39.3 km in four, and a point
-    np.testing.assert_allclose(lengths[:4], lengths[0], rtol=1e-4)
 
 
 @pytest.mark.parametrize("suffix", ["geojson", "gpkg", "shp"])

@@ -6,8 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from geoguesser.collecting.providers.credentials import SecretRedactor, check_no_secrets, read_key
+from geoguesser.collecting.providers.credentials import check_no_secrets, read_key
 from geoguesser.errors import ConfigError, MissingFileError
+from geoguesser.system.secret_values import SecretRedactor
 
 KEY = "AIzaSyTESTKEY-not-a-real-one-0123456789ab"
 

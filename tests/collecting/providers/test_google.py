@@ -75,8 +75,6 @@ def test_each_status(status: str, error: type[Exception], kind: str):
     [
         [],
         {},
-        "text",
-        {**OK, "location": None},
         {**OK, "location": {"lat": "x", "lng": 1}},
         {**OK, "pano_id": ""},
         {**OK, "location": {"lat": 91, "lng": 1}},
@@ -122,9 +120,6 @@ def test_a_bad_secret_is_refused_without_showing_it(monkeypatch: pytest.MonkeyPa
     ("key", "value", "message"),
     [
         ("base_url", "http://maps.googleapis.com/x", r"^provider\.base_url must be an address https://HOST/PATH"),
-        ("base_url", "https://[host/x", r"^provider\.base_url must be an address"),
-        ("base_url", "https://host:port/x", r"^provider\.base_url must be an address"),
-        ("base_url", "https://host/x?key=secret", r"^provider\.base_url must be an address"),
         ("base_url", "https://user:secret@host/x", r"^provider\.base_url must be an address"),
         ("size", 641, r"^provider\.size must be an integer from 16 to 640"),
         ("fov_deg", 130, r"^provider\.fov_deg must be"),

@@ -5,8 +5,7 @@ from __future__ import annotations
 import asyncio
 import random
 import time
-from datetime import UTC, datetime, timedelta
-from email.utils import format_datetime
+from datetime import UTC, datetime
 
 import numpy as np
 import pytest
@@ -61,19 +60,6 @@ def test_what_a_stall_missed_is_made_up_for_within_the_limit():
     assert (len(times) - 1) / (times[-1] - times[0]) >= 0.75 * 100
 
 
-def test_a_pause_holds_back_those_that_wait_already():
-    async def run() -> float:
-        limiter = RateLimiter(2)
-        start = time.monotonic()
-        waiting = [asyncio.create_task(limiter.acquire()) for _ in range(2)]
-        await asyncio.sleep(0.05)
-        limiter.pause(0.8)
-        await asyncio.gather(*waiting)
-        return time.monotonic() - start
-
-    assert asyncio.run(run()) >= 0.8
-
-
 @given(st.integers(1, 2000), st.integers(0, 2**32))
 def test_backoff_is_drawn_up_to_a_limit_that_doubles(attempt: int, seed: int):
     wait = compute_backoff_s(attempt, base_s=0.5, max_s=60.0, rng=random.Random(seed))
@@ -93,10 +79,8 @@ NOW = datetime(2026, 11, 27, 12, 0, tzinfo=UTC)
     ("header", "seconds"),
     [
         ("120", 120.0),
-        (" 0 ", 0.0),
         ("Fri, 27 Nov 2026 12:00:30 GMT", 30.0),
         ("Fri, 27 Nov 2026 11:59:00 GMT", 0.0),  # past
-        (format_datetime(NOW + timedelta(hours=1)), 3600.0),
         (None, None),
         ("soon", None),
         ("-5", None),

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from geoguesser.data.checks.filtering import check_missing_views, filter_views
 from geoguesser.data.checks.findings import Finding, Findings
 from geoguesser.data.checks.image_stats import BROKEN, MISSING, OK, PLACEHOLDER, ImageStats, compute_pixel_stats
-from geoguesser.errors import ConfigError, DataError
+from geoguesser.errors import ConfigError
 
 
 def case(states: list[list[int]]) -> tuple[pd.DataFrame, ImageStats, list[tuple[int, int, Finding]]]:
@@ -38,52 +38,40 @@ STATES = [
 ]
 
 
-def test_dropping_leaves_out_whole_places() -> None:
+@pytest.mark.parametrize(
+    ("mask", "placeholders", "dropped"),
+    [
+        (False, "skip", [False, True, True, True, True]),
+        (True, "skip", [False, False, False, False, True]),
+        (True, "keep", [False] * 5),
+    ],
+)
+def test_masking_leaves_out_views_and_only_empty_places(
+    mask: bool, placeholders: str, dropped: list[bool]
+) -> None:
     table, facts, found = case(STATES)
-    findings = Findings({"broken_image": "skip"})
-    used, dropped = filter_views(table, facts, found, findings, allow_missing_views=False, max_size=24)
-    assert dropped.tolist() == [False, True, True, True, True]
-    assert used[0].all()
-    assert findings.count_skipped() == {"broken_image": 3, "placeholder_image": 2}
-
-
-def test_masking_leaves_out_views_and_only_empty_places() -> None:
-    table, facts, found = case(STATES)
-    findings = Findings({"broken_image": "skip"})
-    used, dropped = filter_views(table, facts, found, findings, allow_missing_views=True, max_size=24)
-    np.testing.assert_array_equal(used, np.array(STATES) == OK)
-    assert dropped.tolist() == [False, False, False, False, True]
-    assert findings.skipped[-1] == Finding("no_view", "row 4", "has no view that can be used")
-
-
-def test_a_placeholder_may_be_kept_and_a_broken_image_never() -> None:
-    table, facts, found = case(STATES)
-    findings = Findings({"broken_image": "skip", "placeholder_image": "keep"})
-    used, dropped = filter_views(table, facts, found, findings, allow_missing_views=True, max_size=24)
-    expected = (np.array(STATES) == OK) | (np.array(STATES) == PLACEHOLDER)
-    np.testing.assert_array_equal(used, expected)
-    assert not dropped.any()
+    findings = Findings({"broken_image": "skip", "placeholder_image": placeholders})
+    used, out = filter_views(table, facts, found, findings, allow_missing_views=mask, max_size=24)
+    kept = [OK, PLACEHOLDER] if placeholders == "keep" else [OK]
+    np.testing.assert_array_equal(used[~out], np.isin(STATES, kept)[~out])
+    assert out.tolist() == dropped
+    assert findings.count_skipped()["broken_image"] == 3
+    empty = Finding("no_view", "row 4", "has no view that can be used")
+    assert (empty in findings.skipped) == (mask and placeholders == "skip")
 
 
 def test_curiosities_are_left_out_where_that_is_asked() -> None:
     table, facts, _ = case([[OK] * 4] * 3)
     found = [(1, 2, Finding("odd_aspect", "1/180.jpg", "is long"))]
     for mask, expected in ((True, [False] * 3), (False, [False, True, False])):
-        used, dropped = filter_views(
-            table, facts, found, Findings({"odd_aspect": "skip"}), allow_missing_views=mask, max_size=24
-        )
+        skip = Findings({"odd_aspect": "skip"})
+        used, dropped = filter_views(table, facts, found, skip, allow_missing_views=mask, max_size=24)
         assert not used[1, 2]
         assert used.sum() == 11
         assert dropped.tolist() == expected
         used, dropped = filter_views(table, facts, found, Findings(), allow_missing_views=mask, max_size=24)
         assert used.all()
         assert not dropped.any()
-
-
-def test_errors_stop() -> None:
-    table, facts, found = case(STATES)
-    with pytest.raises(DataError, match=r"The data break rules \(3 broken_image\)"):
-        filter_views(table, facts, found, Findings(), allow_missing_views=False, max_size=24)
 
 
 @pytest.mark.parametrize("value", ["Mask", True, None, ""])

@@ -3,20 +3,20 @@
 from __future__ import annotations
 
 import threading
+import time
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import xxhash
 from conftest import SAMPLE
-from hypothesis import given, settings
-from hypothesis.extra import numpy as hnp
 from PIL import Image, ImageDraw
 from support.pictures import encode_image, make_picture
 
 from geoguesser.data import views as views_module
 from geoguesser.data.checks import inspection as module
-from geoguesser.data.checks.image_stats import BROKEN, MISSING, OK, PLACEHOLDER, ImageStats
+from geoguesser.data.checks.image_stats import BROKEN, MISSING, OK, PLACEHOLDER
 from geoguesser.data.checks.inspection import inspect_in_order, inspect_place
 from geoguesser.data.checks.picture_hash import compute_hash_distance, compute_picture_hash
 from geoguesser.data.images import MODES, ImageSpec
@@ -61,15 +61,6 @@ def test_a_plain_place_has_facts_and_nothing_remarkable(tmp_path: Path) -> None:
     np.testing.assert_allclose(result.thumbnails[0], blocks, atol=0.51)
 
 
-@settings(max_examples=40, deadline=None)
-@given(pixels=hnp.arrays(np.uint8, hnp.array_shapes(min_dims=2, max_dims=2, min_side=1, max_side=70)))
-def test_sums_are_exact(pixels: np.ndarray) -> None:
-    image = np.repeat(pixels[..., None], 3, axis=2)
-    sums = module._sum_pixels(image)
-    wide = image.astype(np.int64)
-    np.testing.assert_array_equal(sums, [wide.sum((0, 1)), (wide**2).sum((0, 1))])
-
-
 def test_sums_stay_exact_on_the_largest_views() -> None:
     image = np.full((4096, 4096, 3), 255, np.uint8)
     image[0, 0] = 254
@@ -97,7 +88,6 @@ def test_several_sizes_in_one_pass_are_what_each_alone_would_be(tmp_path: Path) 
     ("view", "kind", "reason"),
     [
         (make_picture(1, 15, 20), "placeholder_image", "is a tiny image of 20 x 15 pixels"),
-        (Image.new("RGB", (1, 1)), "placeholder_image", "is a tiny image of 1 x 1 pixels"),
         (Image.new("RGB", (96, 96), (228, 227, 223)), "placeholder_image", "shows nothing: 95% of it"),
         (Image.new("RGB", (96, 96)), "placeholder_image", "shows nothing"),
         (make_picture(1).convert("L"), "unusual_mode", "is grey, turned into RGB"),
@@ -107,19 +97,12 @@ def test_several_sizes_in_one_pass_are_what_each_alone_would_be(tmp_path: Path) 
         (make_picture(1, 96, 200), "odd_aspect", "is 200 x 96 pixels: image.fit=crop cuts its ends off"),
         (make_picture(1, 192, 96), "odd_aspect", "is 96 x 192 pixels"),
         (b"<html>404</html>", "broken_image", "is not a complete image (no JPEG, PNG or WebP"),
-        (b"", "broken_image", "is not a complete image (the file is empty)"),
-        (
-            encode_image(make_picture(1))[:-50],
-            "broken_image",
-            "is not a complete image (Premature end of JPEG file)",
-        ),
     ],
 )
 def test_each_kind_is_found(view: Image.Image | bytes, kind: str, reason: str, tmp_path: Path) -> None:
     result = inspect_place(put(tmp_path / "a", h180=view), [SPEC])
-    assert [(heading, one.kind, one.where) for heading, one in result.findings] == [
-        (2, kind, f"{tmp_path}/a/180.jpg")
-    ]
+    assert [(heading, one.kind) for heading, one in result.findings] == [(2, kind)]
+    assert result.findings[0][1].where == f"{tmp_path}/a/180.jpg"
     assert result.findings[0][1].reason.startswith(reason)
     state = {"broken_image": BROKEN, "placeholder_image": PLACEHOLDER}.get(kind, OK)
     assert result.views["state"].tolist() == [OK, OK, state, OK]
@@ -130,12 +113,11 @@ def test_a_turned_image_is_found_and_stands_upright(tmp_path: Path) -> None:
     exif = Image.Exif()
     exif[0x0112] = 6
     image = make_picture(1)
-    result = inspect_place(
-        put(tmp_path / "a", h0=encode_image(image, exif=exif, quality=95)), [ImageSpec(size=96)]
-    )
-    assert [(heading, one.kind, one.reason) for heading, one in result.findings] == [
-        (0, "turned_image", "has EXIF orientation 6, turned upright")
-    ]
+    files = put(tmp_path / "a", h0=encode_image(image, exif=exif, quality=95))
+    result = inspect_place(files, [ImageSpec(size=96)])
+    [(heading, finding)] = result.findings
+    assert (heading, finding.kind) == (0, "turned_image")
+    assert finding.reason == "has EXIF orientation 6, turned upright"
     upright = np.asarray(image.rotate(-90)).transpose(2, 0, 1).astype(int)
     assert np.abs(result.images[0][0].astype(int) - upright).mean() < 8
 
@@ -186,9 +168,7 @@ def test_the_hash_is_the_signs_of_steps_between_blocks() -> None:
 
 
 @pytest.mark.parametrize("seed", range(8))
-def test_the_same_picture_coded_anew_has_nearly_the_same_hash_and_others_have_not(
-    seed: int, tmp_path: Path
-) -> None:
+def test_a_picture_coded_anew_has_nearly_the_same_hash(seed: int, tmp_path: Path) -> None:
     image, other = make_picture(seed, 240, 240), make_picture(seed + 100, 240, 240)
     again = encode_image(image, quality=40)
     smaller = encode_image(image.resize((200, 200), 1), quality=75)
@@ -213,35 +193,25 @@ def test_real_places_are_told_apart() -> None:
 
 
 def test_places_come_in_order_and_few_are_in_flight(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    files = put(tmp_path / "a")
+    """Each place waits a time of its own, so that another thread may overtake it."""
+    places = [put(tmp_path / "a"), put(tmp_path / "b", h0=make_picture(7))] * 30
     begun, lock = [0], threading.Lock()
 
-    def counted(*arguments: object) -> object:
+    def slow(*arguments: Any) -> Any:
         with lock:
             begun[0] += 1
-        return inspect_place(*arguments)  # type: ignore[arg-type]
+        time.sleep(np.random.default_rng().uniform(0, 0.01))
+        return inspect_place(*arguments)
 
-    monkeypatch.setattr(module, "inspect_place", counted)
+    monkeypatch.setattr(module, "inspect_place", slow)
     monkeypatch.setattr(views_module, "MAX_PREFETCH_BYTES", 8 * 12 * 48**2)
-    done = 0
-    for result in inspect_in_order([files] * 60, [SPEC]):
-        done += 1
-        assert result.views["state"].tolist() == [OK] * 4
-        assert begun[0] <= done + 8 + 2
-    assert done == 60
-    stopped = inspect_in_order([files] * 60, [SPEC])
+    digests = [inspect_place(files, [SPEC]).views["digest"] for files in places[:2]]
+    results = inspect_in_order(places, [SPEC])
+    for done, result in enumerate(results):
+        np.testing.assert_array_equal(result.views["digest"], digests[done % 2])
+        assert begun[0] <= done + 1 + 8 + 2
+    assert done == 59
+    stopped = inspect_in_order(places, [SPEC])
     next(stopped)
     stopped.close()  # whoever stops early waits for what is in flight alone
     assert begun[0] < 60 + 25
-
-
-def test_facts_are_taken_and_put_by_row(tmp_path: Path) -> None:
-    stats = ImageStats.empty(3)
-    result = inspect_place(put(tmp_path / "a"), [SPEC])
-    stats.put(1, result)
-    some = stats.take(np.array([1, 0]))
-    assert len(some) == 2
-    np.testing.assert_array_equal(some.views[0], result.views)
-    np.testing.assert_array_equal(some.thumbnails[0], result.thumbnails[0])
-    assert not some.sums[1].any()
-    assert ImageStats.empty(2, thumbnail=0).thumbnails.nbytes == 0

@@ -21,14 +21,11 @@ def all_pairs_km(coords: np.ndarray) -> np.ndarray:
     return np.array(SPHERE.inv(a[:, 1], a[:, 0], b[:, 1], b[:, 0])[2]).reshape(count, count) / 1000
 
 
+PLACES = st.tuples(st.floats(-90, 90), st.floats(-180, 180), st.sampled_from(["train", "val", "test", "unused"]))
+
+
 @settings(max_examples=50, deadline=None)
-@given(
-    places=st.lists(
-        st.tuples(st.floats(-90, 90), st.floats(-180, 180), st.sampled_from(["train", "val", "test", "unused"])),
-        min_size=1,
-        max_size=25,
-    )
-)
+@given(places=st.lists(PLACES, min_size=1, max_size=25))
 def test_distances_are_those_of_all_pairs(places: list[tuple[float, float, str]]) -> None:
     coords = np.array([place[:2] for place in places])
     splits = np.array([place[2] for place in places])
@@ -36,9 +33,8 @@ def test_distances_are_those_of_all_pairs(places: list[tuple[float, float, str]]
     np.fill_diagonal(pairs, np.inf)
     train = splits == "train"
     expected = pairs[:, train].min(axis=1) if train.any() else np.full(len(coords), np.inf)
-    np.testing.assert_allclose(
-        compute_nearest_training_km(coords, splits), expected, atol=1e-3
-    )  # a metre: antipodes
+    nearest = compute_nearest_training_km(coords, splits)
+    np.testing.assert_allclose(nearest, expected, atol=1e-3)  # a metre: antipodes
 
 
 def ladder(metres: list[float]) -> tuple[np.ndarray, np.ndarray]:

@@ -15,10 +15,9 @@ import simplejpeg
 
 from geoguesser.data.demo import dataset as demo
 from geoguesser.data.demo import workers as demo_draw
-from geoguesser.data.demo.land import NEIGHBOUR_CODES, SEA_SIGHT_KM, SyntheticLand, get_synthetic_land
+from geoguesser.data.demo.land import SyntheticLand, get_synthetic_land
 from geoguesser.data.demo.renderer import HEADINGS, compute_bearings
 from geoguesser.errors import ConfigError
-from geoguesser.geo.boundaries import read_country
 
 PLACES, PX = 24, 96
 VIEW_NAMES = ["0.jpg", "180.jpg", "270.jpg", "90.jpg"]
@@ -75,12 +74,10 @@ def test_child_processes_draw_the_same(root: Path, tmp_path: Path, monkeypatch: 
     monkeypatch.setattr(demo, "MIN_PLACES_FOR_PROCESSES", 1)
     monkeypatch.setattr(demo, "count_cores", lambda: 2)
     monkeypatch.setattr(demo_draw, "MAX_JOBS_AHEAD", 2)
-    seen: list[tuple[int, int]] = []
-    again = demo.make_demo(
-        tmp_path / "again", places=PLACES, px=PX, progress=lambda done, places: seen.append((done, places))
-    )
+    seen: list[int] = []
+    again = demo.make_demo(tmp_path / "again", places=PLACES, px=PX, progress=lambda done, _: seen.append(done))
     assert contents(again) == contents(root)
-    assert seen == [(done, PLACES) for done in range(1, PLACES + 1)]
+    assert seen == list(range(1, PLACES + 1))
 
 
 def test_a_failing_child_process_is_told(tmp_path: Path, land: SyntheticLand) -> None:
@@ -117,54 +114,18 @@ def test_positions_lie_on_land_all_over_the_country(root: Path, land: SyntheticL
     assert spread[1] > 5.0  # of 5.9
 
 
-@pytest.mark.parametrize(
-    ("coords_deg", "seaward", "landward"),
-    [
-        ((43.735, 15.885), 225, 45),  # Sibenik
-        ((45.08, 13.64), 270, 90),  # Porec, west coast of Istria
-        ((42.645, 18.085), 225, 45),  # Dubrovnik
-    ],
-)
-def test_known_coasts(land: SyntheticLand, coords_deg: tuple[float, float], seaward: int, landward: int) -> None:
-    xy_m = land.region.to_metres(np.array([coords_deg]))[0]
-    there, back = land.compute_horizon(xy_m, np.array([float(seaward), float(landward)])).sea_km
-    assert there < 8.0
-    assert back > there
+def test_known_coasts(land: SyntheticLand) -> None:
+    """Sibenik, Porec on the west coast of Istria, and Dubrovnik."""
+    coords = np.array([(43.735, 15.885), (45.08, 13.64), (42.645, 18.085)])
+    for xy_m, seaward in zip(land.region.to_metres(coords), (225.0, 270.0, 225.0), strict=True):
+        there, back = land.compute_horizon(xy_m, np.array([seaward, seaward - 180.0])).sea_km
+        assert there < 8.0
+        assert back > there
 
 
-def test_sea_agrees_with_the_polygons(land: SyntheticLand) -> None:
-    """Rays that shapely finds clearly at sea, or clearly on land, are seen so (unless relief hides it)."""
-    shores = [land.region.land_deg, *(read_country(code) for code in NEIGHBOUR_CODES)]
-    all_land = shapely.union_all([shapely.buffer(land.region.land_m, 0), *(project(land, s) for s in shores[1:])])
-    shapely.prepare(all_land)
-    bearings = np.arange(0.0, 360.0, 15.0)
-    found = expected = 0
-    for xy_m in land.region.to_metres(land.draw_positions(3, 60)):
-        seen = land.compute_horizon(xy_m, bearings).sea_km
-        for bearing, sea_km in zip(bearings, seen, strict=True):
-            ray = ray_to(xy_m, bearing, SEA_SIGHT_KM + 1.5)
-            wet_m = shapely.length(shapely.difference(ray, all_land))
-            if wet_m == 0:
-                assert sea_km == np.inf
-            early = shapely.difference(ray_to(xy_m, bearing, 6.0), all_land)
-            if shapely.length(early) > 2500:
-                expected += 1
-                found += sea_km < 6.5
-    assert expected > 50
-    assert found > 0.6 * expected  # the others hide behind relief
-
-
-def project(land: SyntheticLand, shape: shapely.MultiPolygon) -> shapely.Geometry:
-    near = shapely.intersection(shape, shapely.box(12.0, 41.5, 21.0, 47.5))
-    return shapely.buffer(
-        shapely.transform(near, lambda lon_lat: land.region.to_metres(lon_lat[:, ::-1])), 300.0
-    )  # Natural Earth's neighbours share borders to within a few metres after projection
-
-
-def ray_to(xy_m: np.ndarray, bearing_deg: float, km: float) -> shapely.LineString:
-    angle = np.radians(bearing_deg)
-    step = np.array((np.sin(angle), np.cos(angle)))
-    return shapely.linestrings([xy_m + 300.0 * step, xy_m + 1000.0 * km * step])
+def test_no_sea_is_seen_from_inland(land: SyntheticLand) -> None:
+    for xy_m in land.region.to_metres(np.array([[45.55, 18.69], [45.8, 16.0]])):
+        assert (land.compute_horizon(xy_m, np.arange(0.0, 360.0, 15.0)).sea_km == np.inf).all()
 
 
 def test_relief_depends_on_the_heading(land: SyntheticLand) -> None:
@@ -176,11 +137,8 @@ def test_relief_depends_on_the_heading(land: SyntheticLand) -> None:
 
 
 def test_what_surrounds_a_place(land: SyntheticLand) -> None:
-    split, osijek, delnice, pazin = (
-        land.compute_surroundings(xy) for xy in land.region.to_metres(
-            np.array([(43.52, 16.45), (45.55, 18.69), (45.4, 14.8), (45.24, 13.94)])
-        )
-    )  # fmt: skip
+    coords = np.array([(43.52, 16.45), (45.55, 18.69), (45.4, 14.8), (45.24, 13.94)])
+    split, osijek, delnice, pazin = map(land.compute_surroundings, land.region.to_metres(coords))
     assert split.mediterranean > 0.8 > osijek.mediterranean + 0.7
     assert osijek.east > 0.9 > delnice.east + 0.8
     assert delnice.mountain > 0.5 > osijek.mountain + 0.4
@@ -189,10 +147,8 @@ def test_what_surrounds_a_place(land: SyntheticLand) -> None:
 
 def test_southern_views_are_brighter(root: Path) -> None:
     """The sun stands in the south, so the sky there is brighter."""
-    sky = {
-        heading: np.mean([decode(root, row["uuid"], heading)[: PX // 3].mean() for row in table(root)])
-        for heading in HEADINGS
-    }
+    ids = [row["uuid"] for row in table(root)]
+    sky = {heading: np.mean([decode(root, one, heading)[: PX // 3] for one in ids]) for heading in HEADINGS}
     assert sky[180] > sky[0] + 10
     assert sky[0] < min(sky[90], sky[270])
 
@@ -248,10 +204,8 @@ def test_an_interrupted_run_leaves_nothing(tmp_path: Path) -> None:
     ("arguments", "message"),
     [
         ({"places": 0}, "data.places must be an integer from 1 to 1000000, got 0"),
-        ({"places": "many"}, "data.places .* got 'many'"),
         ({"seed": -1}, "data.demo_seed must be an integer from 0 up, got -1"),
         ({"px": 8}, "data.px must be an integer from 16 to 2048, got 8"),
-        ({"px": True}, "data.px .* got True"),
     ],
 )
 def test_errors_name_the_key(tmp_path: Path, arguments: dict[str, int], message: str) -> None:

@@ -71,10 +71,8 @@ def test_configs_of_other_versions(data: dict[str, Any], kind: SourceKind | None
 def test_a_source_of_ones_own_states_what_others_read() -> None:
     record = source_from_config({"data": OWN})
     assert (record.kind, record.label, record.folders) == (SCANS, "postcards", (Path("scans/of/ann"),))
-    assert redact_config({"data": OWN, "seed": 0}) == {
-        "data": {"_target_": OWN["_target_"], "batch_size": 8},
-        "seed": 0,
-    }
+    expected = {"data": {"_target_": OWN["_target_"], "batch_size": 8}, "seed": 0}
+    assert redact_config({"data": OWN, "seed": 0}) == expected
 
 
 def test_a_source_with_the_name_of_a_built_in_one_keeps_its_own_declaration() -> None:
@@ -89,9 +87,6 @@ def test_a_source_whose_module_fails_is_unknown(tmp_path: Path, monkeypatch: pyt
 
 def test_folders_are_the_values_of_the_folder_keys_by_default() -> None:
     kind = SourceKind(name="two", description="two", folder_keys=("first", "second"))
-    assert kind.list_folders({"first": "~/a", "second": ["b", "c"], "third": "d"}) == [
-        Path.home() / "a",
-        Path("b"),
-        Path("c"),
-    ]
+    folders = kind.list_folders({"first": "~/a", "second": ["b", "c"], "third": "d"})
+    assert folders == [Path.home() / "a", Path("b"), Path("c")]
     assert kind.list_folders({"first": None}) == []

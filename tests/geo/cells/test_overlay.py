@@ -6,44 +6,28 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from support.cell_boxes import check_tiling, list_ids
 
-from geoguesser.geo.cells.base import to_chart
-from geoguesser.geo.cells.overlay import SLIVER, Raster, make_band_raster, make_square_raster, overlay
-from geoguesser.geo.cells.square import BandCells, SquareCells, StripCells
+from geoguesser.geo.cells.overlay import SLIVER, make_band_raster, make_square_raster, overlay
+from geoguesser.geo.cells.square import BandCells, SquareCells
 from geoguesser.geo.distance import EARTH_RADIUS_KM, from_unit, to_unit
 
 PROPERTY = settings(max_examples=40, deadline=None)
-
-
-def ids(cells: StripCells) -> np.ndarray:
-    return np.arange(cells.count)
-
-
-def covering(boxes: np.ndarray, chart: np.ndarray) -> np.ndarray:
-    x, y = chart[:, :1], chart[:, 1:]
-    west, south, east, north = boxes.T
-    return (west <= x) & (x < east) & (south <= y) & (y < north)
 
 
 def test_two_rasters_by_hand() -> None:
     coarse = make_square_raster(SquareCells(0.0, 0.0, 6.0, 2, 1))
     fine = make_square_raster(SquareCells(-1.0, -1.0, 5.0, 3, 2))
     pieces = overlay([coarse, fine])
-    assert pieces.boxes(ids(pieces)).tolist() == [
-        [0, 0, 4, 4],
-        [4, 0, 6, 4],
-        [6, 0, 9, 4],
-        [9, 0, 12, 4],
-        [0, 4, 4, 6],
-        [4, 4, 6, 6],
-        [6, 4, 9, 6],
-        [9, 4, 12, 6],
-    ]
-    assert pieces.parents(ids(pieces)).tolist() == [[0, 0], [0, 1], [1, 1], [1, 2], [0, 3], [0, 4], [1, 4], [1, 5]]
+    columns, rows = [(0, 4), (4, 6), (6, 9), (9, 12)], [(0, 4), (4, 6)]
+    boxes = [[west, south, east, north] for south, north in rows for west, east in columns]
+    assert pieces.boxes(list_ids(pieces)).tolist() == boxes
+    parents = [[0, 0], [0, 1], [1, 1], [1, 2], [0, 3], [0, 4], [1, 4], [1, 5]]
+    assert pieces.parents(list_ids(pieces)).tolist() == parents
     points = np.array([(0, 0), (3.9, 3.9), (4, 4), (11.9, 5.9), (12, 1), (-0.1, 1), (1, 6)])
     assert pieces.locate(points).tolist() == [0, 0, 5, 7, -1, -1, -1]
     np.testing.assert_allclose(pieces.sides_km(np.array([0, 1])), [0.004, np.sqrt(8) / 1000])
-    assert np.flatnonzero(pieces.neighbours(ids(pieces)).toarray()[5]).tolist() == [0, 1, 2, 4, 6]
+    assert np.flatnonzero(pieces.neighbours(list_ids(pieces)).toarray()[5]).tolist() == [0, 1, 2, 4, 6]
 
 
 def test_edges_that_almost_meet_are_one() -> None:
@@ -68,15 +52,9 @@ def test_pieces_of_rasters_tile_what_both_cover(
     count = int(np.ceil(4 / other)) + 1
     fine = SquareCells(5e5 + shift[0] * small, 4.5e6 + shift[1] * small, small, count, count)
     pieces = overlay([make_square_raster(coarse), make_square_raster(fine)])
-    boxes = pieces.boxes(ids(pieces))
-    area = (boxes[:, 2] - boxes[:, 0]) * (boxes[:, 3] - boxes[:, 1])
-    assert area.sum() == pytest.approx(12 * side**2)
     points = np.random.default_rng(seed).uniform((5e5, 4.5e6), (5e5 + 4 * side, 4.5e6 + 3 * side), (500, 2))
-    covers = covering(boxes, points)
-    assert (covers.sum(axis=1) == 1).all()
-    located = pieces.locate(points)
-    np.testing.assert_array_equal(located, covers.argmax(axis=1))
-    parents = pieces.parents(located)
+    assert check_tiling(pieces, points).sum() == pytest.approx(12 * side**2)
+    parents = pieces.parents(pieces.locate(points))
     assert parents is not None
     agree = (parents == np.stack((coarse.locate(points), fine.locate(points)), axis=-1)).all(axis=1)
     assert agree.mean() > 1 - 8 * SLIVER  # all but what lies within a sliver of an edge
@@ -92,21 +70,19 @@ def test_pieces_of_bands_tile_the_sphere(sides: list[float], phase: float, seed:
     coarse, fine = (BandCells.over(None, side) for side in sides)  # type: ignore[arg-type]
     rasters = [make_band_raster(coarse), make_band_raster(fine, phase)]
     pieces = overlay(rasters)
-    sides_km = pieces.sides_km(ids(pieces))
+    sides_km = pieces.sides_km(list_ids(pieces))
     assert (sides_km**2).sum() == pytest.approx(4 * np.pi * EARTH_RADIUS_KM**2)
     poles = [(90.0, 3.0), (-90.0, 3.0), (5.0, 180.0), (5.0, -180.0)]
     points = np.concatenate(
         (to_unit(from_unit(np.random.default_rng(seed).normal(size=(500, 3)))), to_unit(np.array(poles)))
     )
-    located = pieces.locate(points)
-    chart = np.minimum(to_chart(points), (np.inf, 1 - 1e-15))
-    np.testing.assert_array_equal(located, covering(pieces.boxes(ids(pieces)), chart).argmax(axis=1))
-    parents = pieces.parents(located)
+    check_tiling(pieces, points)
+    parents = pieces.parents(pieces.locate(points))
     assert parents is not None
     assert (parents[:, 0] == coarse.locate(points)).mean() > 1 - 8 * SLIVER
     moved = rasters[1].cell[rasters[1].strips.locate(points)]
     assert (parents[:, 1] == moved).mean() > 1 - 8 * SLIVER
-    whole = np.unique(pieces.parents(ids(pieces)), axis=0)
+    whole = np.unique(pieces.parents(list_ids(pieces)), axis=0)
     assert len(whole) == pieces.count  # no two boxes are one piece
 
 
@@ -117,16 +93,10 @@ def test_moved_bands_are_moved_by_a_share_of_a_cell_and_keep_its_area(side_km: f
     raster = make_band_raster(cells, phase)
     rows, still = np.degrees(np.arcsin(raster.strips.rows)), np.degrees(np.arcsin(cells.band_edges))
     np.testing.assert_allclose(rows[1:-1], still[:-1] + phase * np.diff(still))
-    boxes = raster.strips.boxes(ids(raster.strips))
+    boxes = raster.strips.boxes(list_ids(raster.strips))
     areas = np.bincount(raster.cell, (boxes[:, 2] - boxes[:, 0]) * (boxes[:, 3] - boxes[:, 1]))
     middle = areas[len(areas) // 4 : -len(areas) // 4]
     np.testing.assert_allclose(middle, 720.0 / cells.count, rtol=0.1)
     # The cell over the date line is two boxes with one number.
     twice = raster.cell[raster.strips.locate(to_unit(np.array([(1.0, 179.99), (1.0, -179.99)])))]
     assert twice[0] == twice[1]
-
-
-def test_a_single_raster_has_no_parents() -> None:
-    raster = make_square_raster(SquareCells(0.0, 0.0, 5.0, 2, 2))
-    assert isinstance(raster, Raster)
-    assert raster.strips.parents(np.arange(4)) is None

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-import shapely
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from support.cell_boxes import check_tiling, list_ids
 
-from geoguesser.geo.cells.base import to_chart
 from geoguesser.geo.cells.quadtree import DEPTH, QuadtreeCells
 from geoguesser.geo.distance import EARTH_RADIUS_KM, from_unit, to_unit
 from geoguesser.geo.region import PlaneRegion, Region, SphereRegion
@@ -18,17 +17,6 @@ PROPERTY = settings(max_examples=40, deadline=None)
 
 def split(region: Region, coords: np.ndarray, max_places: int = 5, min_side_km: float = 1.0) -> QuadtreeCells:
     return QuadtreeCells.over(region, coords, max_places=max_places, min_side_km=min_side_km)
-
-
-def ids(cells: QuadtreeCells) -> np.ndarray:
-    return np.arange(cells.count)
-
-
-def covering(boxes: np.ndarray, chart: np.ndarray) -> np.ndarray:
-    """Returns a mask (N, count) of the boxes that contain each point, western and southern edges included."""
-    x, y = chart[:, :1], chart[:, 1:]
-    west, south, east, north = boxes.T
-    return (west <= x) & (x < east) & (south <= y) & ((y < north) | ((north == 1.0) & (y == 1.0)))
 
 
 def near_zagreb(count: int, seed: int) -> np.ndarray:
@@ -49,16 +37,14 @@ def test_leaves_tile_the_root_and_hold_no_more_than_they_may(
 ) -> None:
     coords = near_zagreb(count, seed)
     cells = split(croatia, coords, most, floor)
-    boxes = cells.boxes(ids(cells))
-    root = shapely.box(*boxes[:, :2].min(axis=0), *boxes[:, 2:].max(axis=0))
-    assert shapely.area(shapely.box(*boxes.T)).sum() == pytest.approx(root.area)
-    random = np.random.default_rng(seed).uniform(root.bounds[:2], root.bounds[2:], (200, 2))
-    points = np.concatenate((croatia.to_metres(coords), random))
-    covers = covering(boxes, points)
-    assert (covers.sum(axis=1) == 1).all()
-    np.testing.assert_array_equal(cells.locate(points), covers.argmax(axis=1))
+    boxes = cells.boxes(list_ids(cells))
+    low, high = boxes[:, :2].min(axis=0), boxes[:, 2:].max(axis=0)
+    random = np.random.default_rng(seed).uniform(low, high, (200, 2))
+    areas = check_tiling(cells, np.concatenate((croatia.to_metres(coords), random)))
+    assert areas.sum() == pytest.approx(np.prod(high - low))
+
     held = np.bincount(cells.locate(croatia.to_metres(coords)), minlength=cells.count)
-    sides = cells.sides_km(ids(cells))
+    sides = cells.sides_km(list_ids(cells))
     assert ((held <= most) | (sides / 2 < floor * (1 + 1e-6))).all()
     assert (sides >= floor * (1 - 1e-6)).all() or cells.count == 1
 
@@ -72,26 +58,22 @@ def test_leaves_tile_the_sphere_with_areas_halved_twice_per_level(
     coords = from_unit(random.normal(size=(count, 3)) + 3 * random.normal(size=3))
     coords[0] = random.choice([(90.0, 0.0), (-90.0, 7.0), (12.0, 180.0), (12.0, -180.0), (0.0, 0.0)])
     cells = split(earth, coords, most, 50.0)
-    boxes = cells.boxes(ids(cells))
-    areas = (boxes[:, 2] - boxes[:, 0]) * (boxes[:, 3] - boxes[:, 1])
+    points = np.concatenate((to_unit(coords), to_unit(from_unit(random.normal(size=(300, 3))))))
+    areas = check_tiling(cells, points)
     assert areas.sum() == pytest.approx(720.0)
     np.testing.assert_allclose(areas, 90.0 / 4.0**cells.levels)
-    np.testing.assert_allclose(
-        cells.sides_km(ids(cells)), np.sqrt(np.pi / 2) * EARTH_RADIUS_KM / 2.0**cells.levels, rtol=1e-12
-    )
-    points = np.concatenate((to_unit(coords), to_unit(from_unit(random.normal(size=(300, 3))))))
-    covers = covering(boxes, to_chart(points))
-    assert (covers.sum(axis=1) == 1).all()
-    np.testing.assert_array_equal(cells.locate(points), covers.argmax(axis=1))
+    sides_km = np.sqrt(np.pi / 2) * EARTH_RADIUS_KM / 2.0**cells.levels
+    np.testing.assert_allclose(cells.sides_km(list_ids(cells)), sides_km, rtol=1e-12)
+
     held = np.bincount(cells.locate(to_unit(coords)), minlength=cells.count)
-    assert ((held <= most) | (cells.sides_km(ids(cells)) < 100.0)).all()
+    assert ((held <= most) | (sides_km < 100.0)).all()
 
 
 @pytest.mark.parametrize("most", [1, 7, 40])
 def test_leaves_are_those_of_a_plain_recursion(croatia: PlaneRegion, most: int) -> None:
     coords = near_zagreb(500, 3)
     cells = split(croatia, coords, most, 2.0)
-    boxes = cells.boxes(ids(cells))
+    boxes = cells.boxes(list_ids(cells))
     places = croatia.to_metres(coords)
 
     def leaves(west: float, south: float, side: float, inside: np.ndarray) -> list[tuple[float, float, float]]:
@@ -108,15 +90,15 @@ def test_leaves_are_those_of_a_plain_recursion(croatia: PlaneRegion, most: int) 
     corner, side = boxes[:, :2].min(axis=0), np.ptp(boxes[:, [0, 2]])
     expected = leaves(*corner, side, places)
     assert cells.count == len(expected)
-    got = np.stack((boxes[:, 0], boxes[:, 1], boxes[:, 2] - boxes[:, 0]), axis=-1)
-    np.testing.assert_allclose(np.sort(got, axis=0), np.sort(np.array(expected), axis=0), atol=1e-3)
-    assert {tuple(row) for row in got.round().tolist()} == {tuple(row) for row in np.round(expected).tolist()}
+    actual = np.stack((boxes[:, 0], boxes[:, 1], boxes[:, 2] - boxes[:, 0]), axis=-1)
+    assert {tuple(row) for row in actual.round().tolist()} == {tuple(row) for row in np.round(expected).tolist()}
+    assert cells.side_km == np.median(cells.sides_km(list_ids(cells)))
 
 
 def test_boxes_and_ids_by_hand(croatia: PlaneRegion) -> None:
     root = {"sphere": False, "corner": [0.0, 0.0], "root": [8.0, 8.0], "columns": 1, "rows": 1}
     cells = QuadtreeCells(levels=np.array([1, 2, 2, 2, 2, 1, 1]), **root)  # the south-eastern quarter is split
-    assert cells.boxes(ids(cells)).tolist() == [
+    assert cells.boxes(list_ids(cells)).tolist() == [
         [0, 0, 4, 4],
         [4, 0, 6, 2],
         [6, 0, 8, 2],
@@ -135,18 +117,7 @@ def test_boxes_and_ids_by_hand(croatia: PlaneRegion) -> None:
 def test_identical_places_stop_at_the_floor(land: str, request: pytest.FixtureRequest) -> None:
     region: Region = request.getfixturevalue(land)
     cells = split(region, np.repeat([(45.8, 16.0)], 1000, axis=0), 5, 1.0)
-    assert 1.0 <= cells.sides_km(ids(cells)).min() < 2.0
+    assert 1.0 <= cells.sides_km(list_ids(cells)).min() < 2.0
     finest = split(region, np.repeat([(45.8, 16.0)], 1000, axis=0), 5, 1e-9)
     assert finest.levels.max() == DEPTH
     assert finest.levels[finest.locate(region.to_space(np.array([(45.8, 16.0)])))].tolist() == [DEPTH]
-
-
-def test_dense_land_has_smaller_cells(croatia: PlaneRegion) -> None:
-    random = np.random.default_rng(0)
-    town = np.array((45.8, 16.0)) + random.normal(scale=0.02, size=(500, 2))
-    rest = random.uniform((43.0, 14.0), (46.0, 19.0), (500, 2))
-    cells = split(croatia, np.concatenate((town, rest)), 25)
-    sides = cells.sides_km(ids(cells))
-    in_town, outside = (cells.locate(croatia.to_metres(coords)) for coords in (town, rest))
-    assert np.median(sides[in_town]) * 8 < np.median(sides[outside])
-    assert cells.side_km == np.median(sides)

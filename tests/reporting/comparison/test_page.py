@@ -16,7 +16,7 @@ from support.pictures import make_picture
 from support.run_folders import make_places, write_run
 
 from geoguesser.commands.compare import load_choices
-from geoguesser.commands.configs import read_config
+from geoguesser.commands.recorded_config import read_config
 from geoguesser.evaluation.bootstrap import BootstrapSettings
 from geoguesser.evaluation.comparison import Comparison, compare_groups
 from geoguesser.evaluation.intervals import Interval

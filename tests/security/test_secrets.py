@@ -1,0 +1,80 @@
+"""Secrets of the environment and of the command line reach no file and no log."""
+
+from __future__ import annotations
+
+import logging
+from pathlib import Path
+
+import pandas as pd
+import pytest
+from conftest import TINY, command
+
+from geoguesser.runs.config_keys import remove_secrets
+from geoguesser.system.files import write_csv, write_json, write_text
+from geoguesser.system.log_filters import filter_logs
+from geoguesser.system.secret_values import redact
+
+TOKEN = "planted/secret+value"
+
+
+@pytest.fixture(autouse=True)
+def token(monkeypatch) -> None:
+    monkeypatch.setenv("PLANTED_TOKEN", TOKEN)
+
+
+def test_values_of_secret_variables_are_redacted_in_every_encoding(monkeypatch):
+    assert redact(f"a {TOKEN} b planted%2Fsecret%2Bvalue c") == "a *** b *** c"
+
+    # Paths of key files, short values and other variables are no secrets.
+    monkeypatch.setenv("PLANTED_KEY_FILE", "/home/alice/key.json")
+    monkeypatch.setenv("PLANTED_KEYS", "true")
+    monkeypatch.setenv("PLANTED_NAME", "ordinary words")
+    assert redact("/home/alice/key.json true ordinary words") == "/home/alice/key.json true ordinary words"
+
+
+def test_written_files_and_log_lines_hold_no_secret(tmp_path: Path, caplog):
+    write_text(tmp_path / "a.html", f"<p>{TOKEN}</p>")
+    write_json(tmp_path / "a.json", {"a": TOKEN})
+    write_csv(tmp_path / "a.csv", pd.DataFrame({"a": [TOKEN], "b": [1.5]}))
+    assert [file.read_text() for file in sorted(tmp_path.iterdir())] == [
+        "a,b\n***,1.5000000\n", "<p>***</p>", '{\n  "a": "***"\n}\n'
+    ]  # fmt: skip
+
+    handler = logging.StreamHandler(stream := __import__("io").StringIO())
+    logging.getLogger().addHandler(handler)
+    try:
+        filter_logs()
+        logging.getLogger("geoguesser.x").warning("sent %s", TOKEN)
+    finally:
+        logging.getLogger().removeHandler(handler)
+    assert stream.getvalue() == "sent ***\n"
+
+
+def test_keys_and_overrides_with_secret_names_are_hidden():
+    overrides = ["+logger.api_key=abc", "++a.token='x y'", "seed=3", "key", "data.roots=[key=3]"]
+    assert remove_secrets({"token": "abc", "list": overrides}) == {
+        "token": "(secret)",
+        "list": ["+logger.api_key=(secret)", "++a.token=(secret)", "seed=3", "key", "data.roots=[key=3]"],
+    }
+
+
+@pytest.mark.parametrize("sweep", [False, True], ids=["run", "sweep"])
+def test_a_secret_of_the_command_line_stays_in_no_file_of_the_folder(tmp_path: Path, sweep: bool):
+    """Secrets given with +key= stayed in .hydra/, and an interpolation wrote one into config.yaml."""
+    words = ["+split.api_key=planted-on-the-line", "name=${oc.env:PLANTED_TOKEN}", "dry_run=true"]
+    if sweep:
+        words = ["--multirun", *words, "seed=1", f"hydra.sweep.dir={tmp_path / 'out'}"]
+    else:
+        words += [f"hydra.run.dir={tmp_path / 'out'}"]
+    ended = command("geoguesser.train", *words, *TINY, cwd=tmp_path)
+    files = [file for file in tmp_path.rglob("*") if file.is_file()]
+    assert len([file for file in files if file.parent.name == ".hydra"]) == 3
+
+    hidden = 0
+    for file in files:
+        text = file.read_text()
+        hidden += "(secret)" in text
+        assert "planted-on-the-line" not in text, file
+        assert TOKEN not in text, file
+    assert hidden >= 3
+    assert TOKEN not in ended.stdout + ended.stderr
