@@ -38,7 +38,7 @@ def check_token(key: str, token: object) -> str:
 
 
 class Access:
-    """Decides which requests are answered: with a token those that know it, otherwise all.
+    """Decides which requests are answered: those with the token, or with the cookie that the login form gives.
 
     The cookie holds a random value that is made at each start and does not reveal the token.
     """
