@@ -18,7 +18,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -28,8 +28,7 @@ import torch
 from measure import compute_median_ratio, print_report, time_interleaved
 from photos import HEADINGS, make_root
 
-from geoguesser.app.limits import Limits
-from geoguesser.app.uploads import read_views
+from geoguesser.data.images import ImageSpec
 from geoguesser.inference.ensemble import Ensemble
 from geoguesser.system.allocator import keep_freed_memory
 
@@ -65,6 +64,12 @@ def make_body(photos: list[bytes]) -> bytes:
     return body + f"--{BOUNDARY}--\r\n".encode()
 
 
+def read_views(photos: list[bytes], specs: Sequence[ImageSpec]) -> tuple[list[torch.Tensor], torch.Tensor]:
+    """Decodes the four photos of a place to (1, 4, 3, S, S) for each spec, and makes the mask of views present."""
+    views = [torch.from_numpy(np.stack([spec.decode(data) for data in photos]))[None] for spec in specs]
+    return views, torch.ones(1, len(photos), dtype=torch.bool)
+
+
 async def send_all(address: str, bodies: list[bytes], clients: int) -> list[float]:
     """Sends all requests from concurrent clients and returns the seconds of each."""
     remaining = iter(bodies)
@@ -96,7 +101,7 @@ def main() -> None:
 
     keep_freed_memory()
     torch.set_num_threads(options.threads)
-    ensemble, limits = Ensemble.load([options.run]), Limits()
+    ensemble = Ensemble.load([options.run])
     with tempfile.TemporaryDirectory() as folder:
         root = make_root(Path(folder) / "root", PLACES) / "images"
         places = [
@@ -104,7 +109,7 @@ def main() -> None:
         ]
     places = [places[number % PLACES] for number in range(options.requests)]
     bodies = [make_body(photos) for photos in places]
-    views = [read_views(photos, ensemble.specs, limits) for photos in places]
+    views = [read_views(photos, ensemble.specs) for photos in places]
     latencies: dict[str, list[float]] = {"batches": [], "one by one": []}
 
     def forward(step: int) -> None:
@@ -115,7 +120,7 @@ def main() -> None:
 
     def decode() -> None:
         for photos in places:
-            read_views(photos, ensemble.specs, limits)
+            read_views(photos, ensemble.specs)
 
     threads = f"threads={options.threads}"
     with (

@@ -10,6 +10,7 @@ from fastapi import APIRouter, FastAPI, File, Form, Path, Request, Response, Upl
 from starlette.types import ASGIApp
 
 from geoguesser.app import schemas
+from geoguesser.app.access import Access, mount_login
 from geoguesser.app.middleware import RequestFilter
 from geoguesser.app.problems import ProblemError, add_problem_handlers, document_problems
 from geoguesser.app.responses import make_game_info, make_model_info
@@ -22,7 +23,7 @@ API_ROOT = "/api/v1"
 DESCRIPTION = """
 Predicts where street-level photos were taken. Send one to four photos of a place, each in the form field of
 its heading: north, east, south or west. Errors are JSON with a sentence under `detail`. Coordinates are in
-degrees, WGS 84.
+degrees, WGS 84. If the server was started with a token, each request needs the header Authorization: Bearer TOKEN.
 """
 AREAS_DESCRIPTION = (
     "Whether to return outlines of the prediction sets: the cells that reach each confidence level."
@@ -33,7 +34,7 @@ ModelName = Annotated[str, Path(description="Name of a model.", min_length=1, ma
 GameId = Annotated[str, Path(alias="game", description="Id of a game.", min_length=1, max_length=100)]
 
 
-def make_app(service: Service, *, hosts: Collection[str] | None) -> ASGIApp:
+def make_app(service: Service, *, hosts: Collection[str] | None, access: Access | None = None) -> ASGIApp:
     """Makes the complete application: middleware, API and page. It starts and stops the service."""
 
     @asynccontextmanager
@@ -53,11 +54,13 @@ def make_app(service: Service, *, hosts: Collection[str] | None) -> ASGIApp:
         redoc_url=None,
     )
     add_problem_handlers(app)
-    middleware = RequestFilter(app, service.limits, hosts, upload_paths=[f"{API_ROOT}/predict"])
+    middleware = RequestFilter(app, service.limits, hosts, upload_paths=[f"{API_ROOT}/predict"], access=access)
     app.include_router(_make_model_router(service, middleware))
     app.include_router(_make_prediction_router(service))
     app.include_router(_make_game_router(service))
     mount_page(app)
+    if access is not None:
+        mount_login(app, access)
     return middleware
 
 
@@ -169,7 +172,7 @@ def _make_game_router(service: Service) -> APIRouter:
     ) -> Response:
         """Returns one view of a round's place. The round must be finished or in progress."""
         game = service.games.find(game_id)
-        photo = await service.run_in_thread(lambda: game.read_photo(number, COMPASS.index(heading)))
+        photo = await service.read_game_photo(game, number, COMPASS.index(heading))
         if photo is None:
             raise ProblemError(404, "There is no such view, or its round has not begun.")
         return Response(photo, media_type="image/jpeg")

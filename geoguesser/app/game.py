@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import secrets
 from collections import OrderedDict
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -12,6 +13,8 @@ from geoguesser.app.game_places import GamePlaces
 from geoguesser.app.problems import ProblemError
 from geoguesser.app.registry import ServedModel
 from geoguesser.app.schemas import RoundResult, make_point
+from geoguesser.arrays import ByteArray
+from geoguesser.data.images import decode_shrunk
 from geoguesser.geo.distance import haversine_km
 from geoguesser.geo.score import compute_game_score
 
@@ -58,11 +61,13 @@ class Game:
         )
         self.results.append(result)
 
-    def read_photo(self, number: int, heading: int) -> bytes | None:
+    def read_photo(
+        self, number: int, heading: int, decode: Callable[[bytes, int], ByteArray] = decode_shrunk
+    ) -> bytes | None:
         """Returns a view of a round's place as JPEG; None if it is missing or the round has not begun."""
         if not 1 <= number <= (self.round or len(self.rows)):
             return None
-        return self.places.read_photo(self.rows[number - 1], heading)
+        return self.places.read_photo(self.rows[number - 1], heading, decode)
 
 
 class Games:

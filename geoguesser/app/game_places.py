@@ -7,7 +7,7 @@ are no longer there are left out; nothing is rendered or downloaded for them.
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,7 +16,8 @@ import numpy as np
 import pandas as pd
 import simplejpeg
 
-from geoguesser.arrays import FloatArray
+from geoguesser.arrays import ByteArray, FloatArray
+from geoguesser.data.images import decode_shrunk
 from geoguesser.errors import DataError, GeoguesserError, first_line
 from geoguesser.runs.run_images import Source, find_present_views, find_source, find_sources, read_picture
 
@@ -48,13 +49,17 @@ class GamePlaces:
             log.warning("the views of %s cannot be listed (%s)", self.uuid[row], first_line(error))
             return [False] * 4
 
-    def read_photo(self, row: int, heading: int) -> bytes | None:
+    def read_photo(
+        self, row: int, heading: int, decode: Callable[[bytes, int], ByteArray] = decode_shrunk
+    ) -> bytes | None:
         """Encodes a view as a new JPEG file, without the metadata that a camera wrote into the original.
+
+        `decode` decodes the content of a file to a longer side of at most the given number of pixels.
 
         Returns None if the view is missing or cannot be read, the latter with a warning.
         """
         try:
-            image = read_picture(self.uuid[row], self.sources[row], heading, MAX_PHOTO_PX)
+            image = read_picture(self.uuid[row], self.sources[row], heading, MAX_PHOTO_PX, decode)
         except (GeoguesserError, OSError, ValueError) as error:
             log.warning("a view of %s cannot be shown (%s)", self.uuid[row], first_line(error))
             return None
@@ -74,9 +79,18 @@ def find_game_places(folder: Path, config: Mapping[str, Any]) -> GamePlaces:
     if not path.is_file():
         raise DataError(f"The run has no {PREDICTIONS_FILE}, so there are no test places.")
     try:
-        table = pd.read_csv(path, dtype={"uuid": str}, usecols=PREDICTION_COLUMNS)
+        types = dict.fromkeys(PREDICTION_COLUMNS, float) | {"uuid": str}
+        table = pd.read_csv(path, dtype=types, usecols=PREDICTION_COLUMNS, keep_default_na=False)
     except ValueError as error:
         raise DataError(f"The run's {PREDICTIONS_FILE} cannot be read ({first_line(error)}).") from error
+
+    latitudes, longitudes = table[PREDICTION_COLUMNS[1::2]], table[PREDICTION_COLUMNS[2::2]]
+    if (
+        table.isna().any(axis=None)
+        or (latitudes.abs() > 90).any(axis=None)
+        or (longitudes.abs() > 180).any(axis=None)
+    ):
+        raise DataError(f"The run's {PREDICTIONS_FILE} has values that are missing or no coordinates.")
 
     sources = find_sources([config])
     sources_by_row = [find_source(uuid, sources) for uuid in table["uuid"]]

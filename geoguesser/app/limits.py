@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ipaddress
 from dataclasses import dataclass, fields
 from typing import Any
 
@@ -11,6 +12,17 @@ from geoguesser.errors import ConfigError, check_int, check_number
 MAX_JSON_BYTES = 64 * 1024
 
 
+def find_client(address: str | None) -> str:
+    """Returns the client of an address: the address itself; for IPv6 the network of one subscriber."""
+    try:
+        ip = ipaddress.ip_address(address or "")
+    except ValueError:
+        return address or ""
+    if isinstance(ip, ipaddress.IPv6Address):
+        return str(ip.ipv4_mapped or ipaddress.ip_network((int(ip), 64), strict=False))
+    return str(ip)
+
+
 @dataclass(frozen=True, kw_only=True)
 class Limits:
     """Limits of the server; the attributes are the config keys below `limits`.
@@ -18,10 +30,13 @@ class Limits:
     Attributes:
         upload_mib: Maximum size of a request, all photos together, in MiB.
         megapixels: Maximum width x height of a photo, in millions of pixels.
+        decode_s: Maximum time to decode a photo, in seconds; its decoder is ended then.
         upload_s: Maximum time for a request to arrive, in seconds.
         request_s: Maximum time from the first byte of a request to its response, in seconds.
         requests: Maximum number of requests in progress or waiting; further ones get status 429.
         connections: Maximum number of open connections; further ones get status 503.
+        client_requests: The same as `requests` for the requests of one client.
+        client_connections: The same as `connections` for the connections of one client.
         batch: Maximum number of places per forward pass; 1 disables batching.
         wait_ms: Time that a batch waits for further places, in milliseconds.
         places: Maximum number of places in a folder.
@@ -30,10 +45,13 @@ class Limits:
 
     upload_mib: float = 32.0
     megapixels: float = 50.0
+    decode_s: float = 20.0
     upload_s: float = 20.0
     request_s: float = 60.0
     requests: int = 32
     connections: int = 256
+    client_requests: int = 16
+    client_connections: int = 64
     batch: int = 8
     wait_ms: float = 3.0
     places: int = 256

@@ -1,16 +1,19 @@
-"""ASGI middleware of the server: host and origin checks, limits on requests, security headers."""
+"""ASGI middleware of the server: host, origin and token checks, limits on requests, security headers."""
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
+from collections import Counter
 from collections.abc import Collection
 from urllib.parse import urlsplit
 
 from starlette.datastructures import Headers, MutableHeaders
+from starlette.responses import RedirectResponse, Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from geoguesser.app.limits import MAX_JSON_BYTES, Limits
+from geoguesser.app.access import LOGIN_PATH, Access
+from geoguesser.app.limits import MAX_JSON_BYTES, Limits, find_client
 from geoguesser.app.problems import STATUS_MEANINGS, ProblemError, make_problem_response
 
 LOCAL_HOSTS = ("127.0.0.1", "localhost", "::1")
@@ -28,6 +31,11 @@ SECURITY_HEADERS = {
     "Cross-Origin-Resource-Policy": "same-origin",
     "Permissions-Policy": "geolocation=(), camera=(), microphone=()",
 }
+# The login form is sent without a script. With `no-referrer` browsers would name no origin of the form.
+LOGIN_HEADERS = {
+    "Content-Security-Policy": CONTENT_SECURITY_POLICY.replace("form-action 'none'", "form-action 'self'"),
+    "Referrer-Policy": "same-origin",
+}
 
 
 class RequestFilter:
@@ -39,14 +47,24 @@ class RequestFilter:
         hosts: Accepted names in the Host header; None accepts every name. The check protects against DNS
             rebinding, in which a page of another site lets its own name resolve to this machine.
         upload_paths: Paths that accept photos; requests to other paths are limited to `MAX_JSON_BYTES`.
+        access: Access by a token; None answers every client.
     """
 
     def __init__(
-        self, app: ASGIApp, limits: Limits, hosts: Collection[str] | None, upload_paths: Collection[str]
+        self,
+        app: ASGIApp,
+        limits: Limits,
+        hosts: Collection[str] | None,
+        upload_paths: Collection[str],
+        access: Access | None = None,
     ) -> None:
-        self.app, self.limits, self.upload_paths = app, limits, set(upload_paths)
+        self.app, self.limits, self.upload_paths, self.access = app, limits, set(upload_paths), access
         self.hosts = None if hosts is None else {host.lower() for host in hosts}
-        self.requests_in_progress = 0
+        self._requests_by_client: Counter[str] = Counter()
+
+    @property
+    def requests_in_progress(self) -> int:
+        return self._requests_by_client.total()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "lifespan":
@@ -55,15 +73,19 @@ class RequestFilter:
             # The server has no web sockets. The code 1008 means a violation of its policy (RFC 6455, 7.4.1).
             return await send({"type": "websocket.close", "code": 1008})
 
-        sender = ResponseSender(send)
-        refusal = self._check(scope)
+        sender = ResponseSender(send, scope["path"])
+        client = find_client((scope.get("client") or [None])[0])
+        refusal = self._check(scope, client)
         if refusal is not None:
             if refusal[0] == 429:
                 await self._discard(scope, receive)
-            return await make_problem_response(*refusal)(scope, receive, sender)
+            response: Response = make_problem_response(*refusal)
+            if refusal[0] == 401 and scope["method"] == "GET" and not scope["path"].startswith("/api/"):
+                response = RedirectResponse(LOGIN_PATH, 303)
+            return await response(scope, receive, sender)
 
         is_post = scope["method"] == "POST"
-        self.requests_in_progress += is_post
+        self._requests_by_client[client] += is_post
         try:
             async with asyncio.timeout(self.limits.request_s):
                 await self.app(scope, self._limit(scope, receive), sender)
@@ -72,9 +94,11 @@ class RequestFilter:
                 raise
             await make_problem_response(503, "The response took too long.")(scope, receive, sender)
         finally:
-            self.requests_in_progress -= is_post
+            self._requests_by_client[client] -= is_post
+            if not self._requests_by_client[client]:
+                del self._requests_by_client[client]
 
-    def _check(self, scope: Scope) -> tuple[int, str] | None:
+    def _check(self, scope: Scope, client: str) -> tuple[int, str] | None:
         """Returns the status and message for a request that is refused before its body is read."""
         headers = Headers(scope=scope)
         host = headers.get("host", "").lower()
@@ -89,11 +113,17 @@ class RequestFilter:
             if foreign_site or foreign_origin:
                 return 403, STATUS_MEANINGS[403]
 
+        if self.access is not None and not self.access.allows(scope["path"], headers):
+            return 401, STATUS_MEANINGS[401]
+
         length, max_bytes = headers.get("content-length", "0"), self._get_max_bytes(scope)
         if length.isdecimal() and int(length) > max_bytes:
             return 413, SIZE_RULE.format(max_bytes)
-        if scope["method"] == "POST" and self.requests_in_progress >= self.limits.requests:
-            return 429, "The server has reached its limit of requests. Try again in a second."
+        if scope["method"] == "POST":
+            if self._requests_by_client[client] >= self.limits.client_requests:
+                return 429, "This client has reached its limit of requests. Try again in a second."
+            if self.requests_in_progress >= self.limits.requests:
+                return 429, "The server has reached its limit of requests. Try again in a second."
         return None
 
     async def _discard(self, scope: Scope, receive: Receive) -> None:
@@ -136,14 +166,16 @@ class RequestFilter:
 class ResponseSender:
     """Sends a response with the security headers; `started` tells that it has begun."""
 
-    def __init__(self, send: Send) -> None:
-        self.send, self.started = send, False
+    def __init__(self, send: Send, path: str) -> None:
+        self.send, self.path, self.started = send, path, False
 
     async def __call__(self, message: Message) -> None:
         if message["type"] == "http.response.start":
             self.started = True
             headers = MutableHeaders(scope=message)
             headers.update(SECURITY_HEADERS)
+            if self.path == LOGIN_PATH:
+                headers.update(LOGIN_HEADERS)
             headers.setdefault("Cache-Control", "no-store")
             # The rest of the body is not read, so that the connection cannot be used again.
             if message["status"] in (408, 413):

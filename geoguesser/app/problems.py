@@ -13,6 +13,7 @@ from starlette.exceptions import HTTPException
 
 STATUS_MEANINGS = {
     400: "The request is not valid HTTP or multipart data.",
+    401: "The server needs its token, as the header Authorization: Bearer TOKEN.",
     403: "The request comes from a page of another site.",
     404: "There is nothing of this name.",
     405: "The address does not support this method.",
@@ -48,7 +49,7 @@ class ProblemError(HTTPException):
 
 def document_problems(*codes: int) -> dict[int | str, dict[str, Any]]:
     """Makes the OpenAPI entries for the given statuses and the statuses that every endpoint can return."""
-    statuses = sorted({400, 403, 421, 422, 429, 500, 503, *codes})
+    statuses = sorted({400, 401, 403, 421, 422, 429, 500, 503, *codes})
     problems: dict[int | str, dict[str, Any]] = {
         status: {"model": Problem, "description": STATUS_MEANINGS[status]} for status in statuses
     }
@@ -59,6 +60,8 @@ def document_problems(*codes: int) -> dict[int | str, dict[str, Any]]:
 def make_problem_response(status: int, detail: str) -> JSONResponse:
     """Makes an error response, with `Retry-After` if the client can try again."""
     headers = {"Retry-After": RETRY_AFTER_S} if status in (429, 503) else {}
+    if status == 401:
+        headers["WWW-Authenticate"] = "Bearer"
     return JSONResponse(Problem(detail=detail).model_dump(), status, headers=headers)
 
 

@@ -79,8 +79,9 @@ def make_model_info(model: ServedModel) -> ModelInfo:
     grid, image = ensemble.grid, ensemble.specs[0]
     return ModelInfo(
         name=model.name,
-        region=ensemble.region.name,
-        data=model.label,
+        # A received checkpoint can hold text that is not Unicode, which JSON cannot encode.
+        region=ensemble.region.name.encode(errors="backslashreplace").decode(),
+        data=model.label.encode(errors="backslashreplace").decode(),
         bounds=web_map.compute_bounds(ensemble.region),
         cells=None if grid is None else grid.num_cells,
         cell_side_km=None if grid is None else grid.side_km,

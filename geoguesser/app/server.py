@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import errno
+import ipaddress
 import logging
 import socket
 from collections.abc import Iterator
@@ -16,7 +17,7 @@ import uvicorn
 from starlette.types import ASGIApp
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
-from geoguesser.app.limits import Limits
+from geoguesser.app.limits import Limits, find_client
 from geoguesser.errors import ConfigError
 
 log = logging.getLogger(__name__)
@@ -27,19 +28,33 @@ MAX_IDLE_S = 5
 # Time for requests in progress when the server is stopped.
 MAX_SHUTDOWN_S = 5
 MAX_HEADER_BYTES = 16 * 1024
+TOO_MANY_CONNECTIONS = (
+    b"HTTP/1.1 503 Service Unavailable\r\nContent-Type: application/json\r\nConnection: close\r\n\r\n"
+    b'{"detail": "This client has reached its limit of connections."}'
+)
 
 
-class HeaderTimeoutProtocol(H11Protocol):
-    """HTTP/1.1 with a time limit for request headers, which uvicorn lacks.
+class ClientProtocol(H11Protocol):
+    """HTTP/1.1 with a time limit for request headers and a limit on connections of a client, which uvicorn lacks.
 
-    Without it, clients that never complete their headers would occupy all connections (slowloris).
+    Without them, clients that never complete their headers would occupy all connections (slowloris).
     """
 
+    max_client_connections: int
     _header_timer: asyncio.TimerHandle | None = None
 
     def connection_made(self, transport: Any) -> None:
         super().connection_made(transport)
         self._start_header_timer()
+
+        others = (other.find_client() for other in self.connections if isinstance(other, ClientProtocol))
+        if sum(client == self.find_client() for client in others) > self.max_client_connections:
+            transport.write(TOO_MANY_CONNECTIONS)
+            transport.close()
+
+    def find_client(self) -> str:
+        """Returns the client of this connection."""
+        return find_client(self.client[0] if self.client else None)
 
     def on_response_complete(self) -> None:
         super().on_response_complete()
@@ -96,11 +111,20 @@ def find_address(listener: socket.socket) -> str:
     return f"http://{shown_host}:{port}/"
 
 
+def is_local(listener: socket.socket) -> bool:
+    """Returns whether only this machine can reach a listening socket."""
+    return ipaddress.ip_address(listener.getsockname()[0].partition("%")[0]).is_loopback
+
+
 def make_server(app: ASGIApp, limits: Limits) -> uvicorn.Server:
     """Makes a server for an application without starting it."""
+
+    class Protocol(ClientProtocol):
+        max_client_connections = limits.client_connections
+
     # Headers of a proxy are ignored, because any client can send them.
     config = uvicorn.Config(
-        app, http=HeaderTimeoutProtocol, ws="none", loop="asyncio", log_config=None, access_log=False,
+        app, http=Protocol, ws="none", loop="asyncio", log_config=None, access_log=False,
         server_header=False, proxy_headers=False, timeout_keep_alive=MAX_IDLE_S,
         timeout_graceful_shutdown=MAX_SHUTDOWN_S, limit_concurrency=limits.connections,
         h11_max_incomplete_event_size=MAX_HEADER_BYTES,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 from typing import Any, Self, TypeVar
 
@@ -13,15 +14,19 @@ from torch import Tensor
 
 from geoguesser.app import uploads
 from geoguesser.app.batching import Batcher
-from geoguesser.app.game import Games
+from geoguesser.app.decoders import Decoders, decode_picture
+from geoguesser.app.game import Game, Games
 from geoguesser.app.limits import Limits
 from geoguesser.app.problems import ProblemError
 from geoguesser.app.registry import ServedModel
 from geoguesser.app.responses import make_prediction
 from geoguesser.app.schemas import FolderResponse, PlacePrediction, Prediction
+from geoguesser.arrays import ByteArray
+from geoguesser.data.image_limits import MAX_PIXELS
 
-# Further decoder threads would compete with the network for the cores.
-NUM_DECODER_THREADS = 2
+# Further decoders would compete with the network for the cores.
+NUM_DECODERS = 2
+NUM_THREADS = 2
 T = TypeVar("T")
 
 
@@ -40,7 +45,15 @@ class Service:
         self.limits, self.root = limits, root
         self.games = Games(limits.games)
         self._batcher = Batcher(max_places=limits.batch, wait_s=limits.wait_ms / 1000, threads=threads)
-        self._decoders = ThreadPoolExecutor(NUM_DECODER_THREADS, "decoder")
+        self._decoders = Decoders(
+            NUM_DECODERS,
+            max_s=limits.decode_s,
+            max_pixels=min(limits.megapixels * 1e6, MAX_PIXELS),
+            max_bytes=limits.upload_bytes,
+        )
+        # These threads wait for the decoders, so that other work has threads of its own.
+        self._decoder_threads = ThreadPoolExecutor(NUM_DECODERS, "decoder")
+        self._threads = ThreadPoolExecutor(NUM_THREADS, "worker")
         # One folder at a time, so that single places do not wait for several folders.
         self._folder_lock = asyncio.Lock()
 
@@ -50,7 +63,9 @@ class Service:
 
     async def __aexit__(self, *error: object) -> None:
         await self._batcher.__aexit__(*error)
-        self._decoders.shutdown(wait=True)
+        self._decoders.close()
+        self._decoder_threads.shutdown(wait=True, cancel_futures=True)
+        self._threads.shutdown(wait=True)
 
     def get_model(self, name: str | None) -> ServedModel:
         """Returns the model of the given name, or the default model for None; a 404 if there is none."""
@@ -63,7 +78,7 @@ class Service:
     async def predict(self, model: ServedModel, photos: Sequence[bytes | None], *, areas: bool) -> Prediction:
         """Predicts one place from its (4,) image files by heading, and the outlines of the sets if requested."""
         specs = model.ensemble.specs
-        images, mask = await self.run_in_thread(lambda: uploads.read_views(photos, specs, self.limits))
+        images, mask = await self._decode(lambda: uploads.read_views(photos, specs, self.limits, self._decoders))
         predictions, row = await self._batcher.predict(model.ensemble, images, mask)
         views = [photo is not None for photo in photos]
         return await self.run_in_thread(lambda: make_prediction(model, predictions, row, views, areas=areas))
@@ -93,9 +108,11 @@ class Service:
     async def _predict_places(
         self, root: Path, model: ServedModel, folders: Sequence[Path]
     ) -> list[PlacePrediction]:
-        views = await self.run_in_thread(lambda: [self._read_place(root, model, folder) for folder in folders])
+        views = [await self._decode(partial(self._read_place, root, model, folder)) for folder in folders]
         places = [
-            PlacePrediction(place=folder.name, prediction=None, problem=view if isinstance(view, str) else None)
+            PlacePrediction(
+                place=uploads.show_name(folder), prediction=None, problem=view if isinstance(view, str) else None
+            )
             for folder, view in zip(folders, views, strict=True)
         ]
 
@@ -114,11 +131,24 @@ class Service:
         """Returns the images and mask of a place folder, or the reason why it cannot be read."""
         try:
             photos = uploads.read_place_photos(root, folder, self.limits)
-            return uploads.read_views(photos, model.ensemble.specs, self.limits)
+            return uploads.read_views(photos, model.ensemble.specs, self.limits, self._decoders)
         except ProblemError as problem:
             return str(problem.detail)
 
+    async def read_game_photo(self, game: Game, number: int, heading: int) -> bytes | None:
+        """Returns a view of a round's place as JPEG; None if it is missing or the round has not begun."""
+
+        def decode(data: bytes, max_px: int) -> ByteArray:
+            return self._decoders.run(decode_picture, data, max_px)[0]
+
+        return await self._decode(lambda: game.read_photo(number, heading, decode))
+
+    async def _decode(self, work: Callable[[], T]) -> T:
+        """Runs work that waits for a decoder in a thread."""
+        result: Any = await asyncio.get_running_loop().run_in_executor(self._decoder_threads, work)
+        return result
+
     async def run_in_thread(self, work: Callable[[], T]) -> T:
-        """Runs slow work in a decoder thread, so that the event loop stays responsive."""
-        result: Any = await asyncio.get_running_loop().run_in_executor(self._decoders, work)
+        """Runs slow work in a thread, so that the event loop stays responsive."""
+        result: Any = await asyncio.get_running_loop().run_in_executor(self._threads, work)
         return result

@@ -1,10 +1,11 @@
 """Views of a place from uploaded photos, or from a folder inside the allowed root.
 
-The format and size of a photo are read from its first bytes, before it is decoded.
+The format of a photo is read from its first bytes; decoder processes read the rest of it.
 """
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from pathlib import Path, PurePosixPath
 
@@ -12,16 +13,18 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from geoguesser.app.decoders import Decoders, DecodingError, decode_views
 from geoguesser.app.limits import Limits
 from geoguesser.app.problems import ProblemError
 from geoguesser.app.schemas import COMPASS
-from geoguesser.data.images import MAX_PIXELS, Header, ImageSpec, TooLargeError, decode_rgb, read_header
+from geoguesser.data.image_limits import TooLargeError
+from geoguesser.data.images import ImageSpec
 from geoguesser.data.place_files import HEADINGS, is_view, list_names
-from geoguesser.errors import DataError, first_line
+from geoguesser.errors import DataError
 
 
 def read_views(
-    photos: Sequence[bytes | None], specs: Sequence[ImageSpec], limits: Limits
+    photos: Sequence[bytes | None], specs: Sequence[ImageSpec], limits: Limits, decoders: Decoders
 ) -> tuple[list[Tensor], Tensor]:
     """Decodes the (4,) photos of one place, in which None is a missing view, for each image spec.
 
@@ -32,26 +35,31 @@ def read_views(
         ProblemError: 413, 415 or 422, with the heading of the photo that cannot be used.
     """
     images = [np.zeros((1, 4, 3, spec.size, spec.size), dtype=np.uint8) for spec in specs]
+    for name, data in zip(COMPASS, photos, strict=True):
+        if data is not None:
+            check_format(data, name)
+
     for heading, data in enumerate(photos):
         if data is None:
             continue
-
-        header = check_header(data, COMPASS[heading], limits)
         try:
-            for views, spec in zip(images, specs, strict=True):
-                views[0, heading] = spec.resize_chw(decode_rgb(data, header, spec.size))
-        except Exception as error:
-            raise _make_decoding_problem(COMPASS[heading], error) from error
+            decoded = decoders.run(decode_views, data, specs, limits.megapixels * 1e6)
+        except TooLargeError as error:
+            raise ProblemError(413, f"{COMPASS[heading]} is too large ({error}).") from error
+        except DecodingError as error:
+            raise ProblemError(422, f"{COMPASS[heading]} cannot be decoded ({error}).") from error
+        for views, view in zip(images, decoded, strict=True):
+            views[0, heading] = view
 
     mask = torch.tensor([[data is not None for data in photos]])
     return [torch.from_numpy(views) for views in images], mask
 
 
-def check_header(data: bytes, name: str, limits: Limits) -> Header:
-    """Reads the header of an image file and checks its format and size.
+def check_format(data: bytes, name: str) -> None:
+    """Checks the first bytes of an image file.
 
     Raises:
-        ProblemError: 415 if it is not a photo, 422 if it is damaged, 413 if it is too large.
+        ProblemError: 415 if it is not a photo, 422 if it is empty.
     """
     if not data:
         raise ProblemError(422, f"{name} must be a photo; the file is empty.")
@@ -59,24 +67,10 @@ def check_header(data: bytes, name: str, limits: Limits) -> Header:
     if not (is_webp or data.startswith((b"\xff\xd8\xff", b"\x89PNG\r\n\x1a\n"))):
         raise ProblemError(415, f"{name} must be a JPEG, PNG or WebP file; its bytes have another format.")
 
-    try:
-        header = read_header(data)
-    except TooLargeError as error:
-        max_megapixels = min(limits.megapixels, MAX_PIXELS / 1e6)
-        raise ProblemError(413, f"{name} must have at most {max_megapixels:g} megapixels; it has more.") from error
-    except Exception as error:
-        raise _make_decoding_problem(name, error) from error
 
-    width, height = header.width, header.height
-    if width * height > limits.megapixels * 1e6:
-        rule = f"must have at most {limits.megapixels:g} megapixels"
-        raise ProblemError(413, f"{name} {rule}, got {width} x {height} pixels.")
-    return header
-
-
-def _make_decoding_problem(name: str, error: Exception) -> ProblemError:
-    """Makes the error for a damaged file, for which Pillow raises exceptions of many classes."""
-    return ProblemError(422, f"{name} cannot be decoded ({first_line(error)}).")
+def show_name(path: Path) -> str:
+    """Returns the name of a file or folder as text for a response, with escapes for bytes that are not UTF-8."""
+    return os.fsencode(path.name).decode("utf-8", "backslashreplace")
 
 
 def resolve_folder(root: Path, path: str) -> Path:
@@ -136,18 +130,20 @@ def read_place_photos(root: Path, folder: Path, limits: Limits) -> list[bytes | 
     try:
         names, doubled = list_names(str(folder))
     except (OSError, DataError) as error:
-        raise ProblemError(422, f"{folder.name} cannot be read.") from error
+        raise ProblemError(422, f"{show_name(folder)} cannot be read.") from error
 
     if doubled:
-        raise ProblemError(422, f"{folder.name} must hold one file for each heading, got {', '.join(doubled)}.")
+        raise ProblemError(
+            422, f"{show_name(folder)} must hold one file for each heading, got {', '.join(doubled)}."
+        )
     if not any(names):
         examples = ", ".join(f"{heading}.jpg" for heading in HEADINGS)
-        raise ProblemError(422, f"{folder.name} must hold one to four of {examples}.")
+        raise ProblemError(422, f"{show_name(folder)} must hold one to four of {examples}.")
     return [None if name is None else _read_photo(root, folder / name, limits) for name in names]
 
 
 def _read_photo(root: Path, path: Path, limits: Limits) -> bytes:
-    name = f"{path.parent.name}/{path.name}"
+    name = f"{show_name(path.parent)}/{show_name(path)}"
     try:
         path = path.resolve()
         # Reading a pipe would never end.

@@ -12,7 +12,7 @@ from omegaconf import DictConfig
 
 from geoguesser.commands.configs import list_known_keys, to_plain
 from geoguesser.commands.recorded_config import list_current_targets
-from geoguesser.errors import ConfigError, DataError, MissingFileError, check_int
+from geoguesser.errors import ConfigError, DataError, MissingFileError, check_bool, check_int
 from geoguesser.inference.checkpoint import find_checkpoint, read_checkpoint
 from geoguesser.inference.ensemble import load_runs
 from geoguesser.inference.predictor import choose_device
@@ -27,6 +27,8 @@ if TYPE_CHECKING:
     from geoguesser.app.registry import ServedModel
 
 log = logging.getLogger(__name__)
+# No error in km and no number of places is larger; others are not shown.
+MAX_METRIC = 1e9
 REQUIRED_PACKAGES = ("fastapi", "uvicorn", "python_multipart")
 
 
@@ -37,10 +39,11 @@ def run_serve(cfg: DictConfig) -> None:
         GeoguesserError: If a value is invalid, the port is taken or a run cannot be loaded.
     """
     check_extra()
+    from geoguesser.app.access import TOKEN_VARIABLE, Access
     from geoguesser.app.api import make_app
     from geoguesser.app.limits import make_limits
     from geoguesser.app.middleware import LOCAL_HOSTS
-    from geoguesser.app.server import listen, run_until_stopped
+    from geoguesser.app.server import is_local, listen, run_until_stopped
     from geoguesser.app.service import Service
 
     config = to_plain(cfg, list_known_keys("serve"))
@@ -52,17 +55,23 @@ def run_serve(cfg: DictConfig) -> None:
     if not isinstance(host, str) or not host:
         raise ConfigError.at("host", "must be an address of this machine", found=host)
 
+    allow_anonymous = check_bool("allow_anonymous", config["allow_anonymous"])
+    token = _find_token(config["token"])
+
     with listen(host, port) as listener:
+        if is_local(listener):
+            hosts = [*LOCAL_HOSTS, host, *(hosts or [])]
+        elif token is None and not allow_anonymous:
+            raise ConfigError.at(
+                "token",
+                f"must be given, because other machines can reach host={host}",
+                remedy=f"Set the environment variable {TOKEN_VARIABLE}, or allow_anonymous=true for everyone.",
+            )
+
         models = load_models(runs, str(config["device"]))
-
-        if host in LOCAL_HOSTS:
-            hosts = [*LOCAL_HOSTS, *(hosts or [])]
-        else:
-            log.warning("host=%s: everyone who can reach this machine can use the server, without password", host)
-            if hosts is None:
-                log.warning("hosts is not given: the server accepts every name in the Host header")
-
-        app = make_app(Service(models, limits, root=root, threads=threads), hosts=hosts)
+        _describe_access(host, local=is_local(listener), has_token=token is not None, any_name=hosts is None)
+        access = None if token is None else Access(token)
+        app = make_app(Service(models, limits, root=root, threads=threads), hosts=hosts, access=access)
         run_until_stopped(app, listener, limits)
 
 
@@ -131,7 +140,32 @@ def _load_test_metrics(run: Path) -> dict[str, Any]:
         metrics = read_json(run / "result.json")["test"]
     except (OSError, ValueError, KeyError, TypeError):
         return {}
-    return metrics if isinstance(metrics, dict) else {}
+    numbers = metrics.items() if isinstance(metrics, dict) else ()
+    return {key: value for key, value in numbers if isinstance(value, int | float) and 0 <= value < MAX_METRIC}
+
+
+def _find_token(value: Any) -> str | None:
+    """Returns the token of the config, otherwise that of the environment; None if neither has one."""
+    from geoguesser.app.access import TOKEN_VARIABLE, check_token
+
+    if value is not None:
+        return check_token("token", value)
+    token = os.environ.get(TOKEN_VARIABLE)
+    return check_token(TOKEN_VARIABLE, token) if token else None
+
+
+def _describe_access(host: str, *, local: bool, has_token: bool, any_name: bool) -> None:
+    """Logs who can reach and use the server."""
+    users = "with the token" if has_token else "without a token"
+    if local:
+        log.info("Only this machine can reach the server, %s.", users)
+        return
+
+    log.warning("host=%s: every machine that can reach this one can use the server %s", host, users)
+    if has_token:
+        log.warning("the token and photos are sent without encryption; docs/serve.md shows a proxy that adds it")
+    elif any_name:
+        log.warning("hosts is not given: the server accepts every name in the Host header")
 
 
 def _check_runs(value: Any) -> list[str]:

@@ -6,6 +6,8 @@ libjpeg-turbo decodes JPEG files at a reduced scale, and Pillow all other files.
 from __future__ import annotations
 
 import io
+import os
+import stat
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
@@ -15,9 +17,16 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 import simplejpeg
-from PIL import ExifTags, Image, UnidentifiedImageError
+from PIL import ExifTags, Image
 
 from geoguesser.arrays import ByteArray
+from geoguesser.data.image_limits import (
+    MAX_PIXELS,
+    TooLargeError,
+    check_file_size,
+    check_image_file,
+    check_pixels,
+)
 from geoguesser.errors import DataError, check_choice, check_int
 
 SUFFIXES = (".jpg", ".jpeg", ".png", ".webp")
@@ -26,11 +35,17 @@ MODES = ("RGB", "grey", "CMYK", "palette", "transparent")
 # Formats that Pillow may read. Its other readers are disabled, because files of users may exploit their errors.
 FORMATS = ("JPEG", "PNG", "WEBP")
 
+# One of these is in each PNG or WebP that states an orientation, in EXIF or XMP.
+METADATA_WORDS = (b"eXIf", b"Raw profile type exif", b"XML:com.adobe.xmp", b"EXIF", b"XMP ")
+
 # Part of fingerprints and of names of shards. Increase it if a change of the code changes the pixels of a file.
 DECODING_VERSION = 1
 
-# Pillow's own limit, above which it assumes a decompression bomb.
-MAX_PIXELS = 178_956_970
+# Pixels of other formats than JPEG are converted to RGB in strips of about this number, which bounds the memory.
+STRIP_PIXELS = 2**20
+
+# Above this size EXIF counts as absent, because Pillow makes an object of each of its numbers.
+MAX_EXIF_BYTES = 2**20
 
 # Weights of red, green and blue in luma.
 LUMA_WEIGHTS = np.array((0.299, 0.587, 0.114), dtype=np.float32)  # ITU-R BT.601
@@ -43,10 +58,6 @@ def describe_decoder() -> str:
     """Returns the version of the decoding rules and of each library that decodes, for fingerprints."""
     libraries = ("simplejpeg", "opencv-python-headless", "pillow")
     return ", ".join([f"rules {DECODING_VERSION}", *(f"{name} {version(name)}" for name in libraries)])
-
-
-class TooLargeError(ValueError):
-    """Raised for an image with more than `MAX_PIXELS` pixels."""
 
 
 @dataclass(frozen=True)
@@ -69,27 +80,28 @@ class Header:
 
 
 def read_header(data: bytes) -> Header:
-    """Reads the header of an image without decoding it; raises ValueError if it is not JPEG, PNG or WebP."""
+    """Reads the header of an image without decoding it.
+
+    Raises:
+        TooLargeError: The image exceeds a limit of `image_limits`.
+        ValueError: It is not JPEG, PNG or WebP.
+    """
     if not data:
         raise ValueError("the file is empty")
 
     if data.startswith(b"\xff\xd8"):
+        check_image_file(data)
         height, width, colours, _ = simplejpeg.decode_jpeg_header(data)
+        check_pixels(width, height)
         mode = {"Gray": "grey", "CMYK": "CMYK", "YCCK": "CMYK"}.get(colours, "RGB")
         orientation = _read_orientation(data) if _has_exif(data) else 1
         # libjpeg-turbo cannot convert CMYK to RGB.
-        header = Header(width, height, mode, orientation, uses_turbojpeg=mode != "CMYK")
-    else:
-        try:
-            image = _open_image(data)
-        except (OSError, SyntaxError) as error:
-            # Pillow's PNG reader raises SyntaxError.
-            raise ValueError("no JPEG, PNG or WebP") from error
-        header = Header(*image.size, _get_mode(image), _read_orientation(data), uses_turbojpeg=False)
+        return Header(width, height, mode, orientation, uses_turbojpeg=mode != "CMYK")
 
-    if header.width * header.height > MAX_PIXELS:
-        raise TooLargeError(f"{header.width} x {header.height} pixels; the limit is {MAX_PIXELS:,} pixels")
-    return header
+    image = open_image(data)
+    # Pillow decodes a PNG to find EXIF after the pixels, which is only worth it if there can be any.
+    orientation = _read_orientation(data) if any(word in data for word in METADATA_WORDS) else 1
+    return Header(*image.size, _get_mode(image), orientation, uses_turbojpeg=False)
 
 
 def decode_rgb(data: bytes, header: Header, min_px: int) -> ByteArray:
@@ -101,11 +113,21 @@ def decode_rgb(data: bytes, header: Header, min_px: int) -> ByteArray:
         image: ByteArray = simplejpeg.decode_jpeg(data, "RGB", min_height=min_px, min_width=min_px)
     else:
         try:
-            image = _convert_to_rgb(_open_image(data))
+            image = _convert_to_rgb(open_image(data))
         except (OSError, SyntaxError) as error:
             raise ValueError(str(error) or type(error).__name__) from error
 
     return _turn_upright(image, header.orientation)
+
+
+def decode_shrunk(data: bytes, max_px: int) -> ByteArray:
+    """Decodes an image to (H, W, 3) RGB whose longer side has at most `max_px` pixels; ValueError if broken."""
+    image = decode_rgb(data, read_header(data), max_px)
+    scale = max_px / max(image.shape[:2])
+    if scale >= 1:
+        return image
+    shape = (max(1, round(image.shape[1] * scale)), max(1, round(image.shape[0] * scale)))
+    return np.asarray(cv2.resize(image, shape, interpolation=cv2.INTER_AREA), dtype=np.uint8)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -174,21 +196,38 @@ def to_channels_first(image: npt.NDArray[Any], out: ByteArray | None = None) -> 
 
 
 def read_bytes(path: str | Path) -> bytes:
-    """Reads a file; raises DataError if it cannot be read."""
+    """Reads a file; raises DataError if it cannot be read, is too large or is no regular file, such as a pipe."""
     try:
+        status = os.stat(path)
+        # Reading a pipe would never end, and reading a folder is an error below.
+        if not (stat.S_ISREG(status.st_mode) or stat.S_ISDIR(status.st_mode)):
+            raise DataError.at(str(path), "must be a regular file")
+        check_file_size(status.st_size)
         return Path(path).read_bytes()
+    except TooLargeError as error:
+        raise DataError.at(str(path), f"is too large ({error})") from error
     except OSError as error:
         raise DataError.at(str(path), f"cannot be read ({error.strerror})") from error
 
 
-def _open_image(data: bytes) -> Image.Image:
+def open_image(data: bytes) -> Image.Image:
+    """Opens an image with Pillow, without decoding it, after checks of its limits.
+
+    Raises:
+        TooLargeError: The image exceeds a limit of `image_limits`.
+        ValueError: It is not JPEG, PNG or WebP, or its header is damaged.
+    """
+    check_image_file(data)
     try:
-        return Image.open(io.BytesIO(data), formats=FORMATS)
-    except UnidentifiedImageError as error:
-        raise ValueError("no JPEG, PNG or WebP") from error
+        image = Image.open(io.BytesIO(data), formats=FORMATS)
     except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
         # Pillow refuses images of twice its limit before their size can be read.
         raise TooLargeError(f"more than twice the limit of {MAX_PIXELS:,} pixels") from error
+    except (OSError, SyntaxError) as error:
+        # Pillow's PNG reader raises SyntaxError.
+        raise ValueError("no JPEG, PNG or WebP") from error
+    check_pixels(*image.size)
+    return image
 
 
 def _get_mode(image: Image.Image) -> str:
@@ -213,10 +252,17 @@ def _has_exif(data: bytes) -> bool:
     return False
 
 
+def read_exif(image: Image.Image) -> Image.Exif:
+    """Returns the EXIF of an image that Pillow opened; empty if there is none or more than `MAX_EXIF_BYTES`."""
+    if image.format == "PNG" and "exif" not in image.info:
+        image.load()
+    return image.getexif() if len(image.info.get("exif") or b"") <= MAX_EXIF_BYTES else Image.Exif()
+
+
 def _read_orientation(data: bytes) -> int:
     """Returns the EXIF orientation; 1 if it is absent, out of range or unreadable."""
     try:
-        orientation = Image.open(io.BytesIO(data), formats=FORMATS).getexif().get(ExifTags.Base.Orientation, 1)
+        orientation = read_exif(open_image(data)).get(ExifTags.Base.Orientation, 1)
     except Exception:
         # Damaged EXIF makes Pillow raise errors of many types, and the image can still be complete.
         return 1
@@ -224,7 +270,12 @@ def _read_orientation(data: bytes) -> int:
 
 
 def to_upright_rgb(image: Image.Image) -> ByteArray:
-    """Converts an image that Pillow opened to (H, W, 3) RGB, upright by its EXIF orientation."""
+    """Converts an image that Pillow opened to (H, W, 3) RGB, upright by its EXIF orientation.
+
+    Raises:
+        TooLargeError: The image has too many pixels.
+    """
+    check_pixels(*image.size)
     orientation = image.getexif().get(ExifTags.Base.Orientation, 1)
     return _turn_upright(_convert_to_rgb(image), orientation)
 
@@ -232,11 +283,22 @@ def to_upright_rgb(image: Image.Image) -> ByteArray:
 def _convert_to_rgb(image: Image.Image) -> ByteArray:
     """Converts any mode to (H, W, 3) RGB: 16-bit grey is scaled to 8 bits, and transparency is put on white."""
     image.load()
+    width, height = image.size
+    pixels = np.empty((height, width, 3), dtype=np.uint8)
 
+    # A copy of the complete image in each intermediate form would take several times the memory.
+    rows = max(1, STRIP_PIXELS // width)
+    for top in range(0, height, rows):
+        bottom = min(top + rows, height)
+        pixels[top:bottom] = _convert_strip(image.crop((0, top, width, bottom)))
+    return pixels
+
+
+def _convert_strip(image: Image.Image) -> npt.NDArray[Any]:
     # Pillow opens 16-bit PNG files as mode I or I;16.
     if image.mode.startswith("I;16") or image.mode == "I":
-        grey = np.clip(np.asarray(image, dtype=np.int64) >> 8, 0, 255).astype(np.uint8)
-        return np.ascontiguousarray(np.repeat(grey[..., None], 3, axis=2))
+        grey = np.clip(np.asarray(image, dtype=np.int64) >> 8, 0, 255)
+        return grey[..., None]
 
     if image.has_transparency_data:
         layer = image.convert("RGBA")

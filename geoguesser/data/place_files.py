@@ -50,17 +50,33 @@ def find_image_folders(root: Path) -> list[tuple[Path, str]]:
 
 
 def find_views_folder(root: Path, uuid: str) -> Path | None:
-    """Returns the folder of a place's views under a root; None if there is none or the id is no folder name."""
-    if Path(uuid).name != uuid:
+    """Returns the folder of a place's views under a root.
+
+    None if there is none, if the id is no folder name, or if it is a link out of the images folder, which training
+    refuses as well.
+    """
+    if uuid in ("", "..") or Path(uuid).name != uuid:
         return None
-    folders = (folder / uuid for folder, _ in find_image_folders(root))
-    return next((folder for folder in folders if folder.is_dir()), None)
+    for images, _ in find_image_folders(root):
+        folder = images / uuid
+        if folder.is_dir() and (not folder.is_symlink() or is_inside(str(folder), find_base(folder))):
+            return folder
+    return None
 
 
 def find_place(root: Path, uuid: str) -> PlaceFiles | None:
-    """Returns the files of a place under a root; None if it has no folder there."""
+    """Returns the files of a place under a root; None if it has no folder there.
+
+    Raises:
+        DataError: A link leads out of the images folder.
+    """
     folder = find_views_folder(root, uuid)
-    return None if folder is None else PlaceFiles(str(folder), list_names(str(folder))[0])
+    return None if folder is None else PlaceFiles(str(folder), list_names(str(folder), find_base(folder))[0])
+
+
+def find_base(folder: Path) -> str:
+    """Returns the folder that the links of a place must not leave, without links: the one that holds the place."""
+    return os.path.realpath(folder.parent)
 
 
 def list_names(folder: str, base: str | None = None) -> tuple[ViewNames, list[str]]:
@@ -99,7 +115,11 @@ def is_view(name: str) -> bool:
 
 def check_inside(path: str, base: str) -> None:
     """Raises DataError if a link leads out of `base`, a folder as a path without links."""
-    real = os.path.realpath(path)
-    if os.path.commonpath((real, base)) != base:
+    if not is_inside(path, base):
         rule = f"must not lead out of its images folder {base}"
-        raise DataError.at(path, rule, found=real, remedy="Replace the link by the files.")
+        raise DataError.at(path, rule, found=os.path.realpath(path), remedy="Replace the link by the files.")
+
+
+def is_inside(path: str, base: str) -> bool:
+    """Returns whether a path with its links resolved lies in `base`, a folder as a path without links."""
+    return os.path.commonpath((os.path.realpath(path), base)) == base

@@ -118,19 +118,24 @@ def read_place(files: PlaceFiles, image: ImageSpec) -> ByteArray:
 
 
 def read_folder(
-    folder: str, image: ImageSpec, *, mask: bool = False, broken: list[str] | None = None
+    folder: str,
+    image: ImageSpec,
+    *,
+    mask: bool = False,
+    broken: list[str] | None = None,
+    base: str | None = None,
 ) -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.bool_]]:
     """Reads the views of a folder of `0.jpg`, `90.jpg`, `180.jpg` and `270.jpg` (or .jpeg, .png, .webp).
 
     With `mask`, one to three views suffice; a broken view then counts as missing if the list `broken` receives its
-    error message, and is an error otherwise.
+    error message, and is an error otherwise. Links must not leave `base`; None is the folder itself.
 
     Returns (4, 3, H, W) views, zeros for a missing view, and (4,) True for each view present.
 
     Raises DataError if a view is missing or broken, a heading has two files, or the folder cannot be read.
     """
     try:
-        names, conflicts = list_names(folder)
+        names, conflicts = list_names(folder, base)
     except OSError as error:
         raise DataError.at(folder, f"cannot be read ({error.strerror})") from error
     if conflicts:

@@ -10,13 +10,12 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
-import cv2
 import numpy as np
 import simplejpeg
 
 from geoguesser.arrays import BoolArray, ByteArray
-from geoguesser.data.images import ImageSpec, decode_rgb, read_bytes, read_header
-from geoguesser.data.place_files import HEADINGS, find_place, find_views_folder
+from geoguesser.data.images import ImageSpec, decode_shrunk, read_bytes
+from geoguesser.data.place_files import HEADINGS, find_base, find_place, find_views_folder
 from geoguesser.data.sample_photos import PHOTO_PX, SamplePhoto, load_sample_photos, make_sample_photo
 from geoguesser.data.sources.base import source_from_config
 from geoguesser.data.store.reader import Store, is_store
@@ -67,10 +66,17 @@ def find_present_views(uuid: str, source: Source) -> list[bool]:
     return [False] * len(HEADINGS) if files is None else [name is not None for name in files.names]
 
 
-def read_picture(uuid: str, source: Source, heading: int, max_px: int) -> ByteArray | None:
+def read_picture(
+    uuid: str,
+    source: Source,
+    heading: int,
+    max_px: int,
+    decode: Callable[[bytes, int], ByteArray] = decode_shrunk,
+) -> ByteArray | None:
     """Reads the view of a place at a heading, from 0 to 3, for display.
 
     The longer side has at most `max_px` pixels, except that a store gives its largest size as packed.
+    `decode` decodes the content of a file, elsewhere than in this process if need be.
 
     Returns:
         (H, W, 3) RGB; None if there is no such view.
@@ -87,14 +93,7 @@ def read_picture(uuid: str, source: Source, heading: int, max_px: int) -> ByteAr
     files = find_place(source, uuid)
     if files is None or files.names[heading] is None:
         return None
-    data = read_bytes(files.path(heading))
-    image = decode_rgb(data, read_header(data), max_px)
-
-    scale = max_px / max(image.shape[:2])
-    if scale >= 1:
-        return image
-    shape = (max(1, round(image.shape[1] * scale)), max(1, round(image.shape[0] * scale)))
-    return np.asarray(cv2.resize(image, shape, interpolation=cv2.INTER_AREA), dtype=np.uint8)
+    return decode(read_bytes(files.path(heading)), max_px)
 
 
 def load_photos(uuid: str, sources: Sequence[Source]) -> list[SamplePhoto] | None:
@@ -126,7 +125,7 @@ def load_pixels(uuid: str, sources: Sequence[Source], image: ImageSpec) -> tuple
             folder = find_views_folder(source, uuid)
             if folder is None:
                 return None
-            views = read_folder(str(folder), image, mask=True, broken=[])
+            views = read_folder(str(folder), image, mask=True, broken=[], base=find_base(folder))
         return views if views[1].any() else None
 
     return _load_first(sources, load)

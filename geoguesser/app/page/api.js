@@ -13,6 +13,8 @@ export async function request(path, options = {}) {
     throw new Error("The server does not respond. Is it still running?");
   }
 
+  // The session ends when the server is started again.
+  if (response.status === 401) location.assign("/login");
   const body = await response.json().catch(() => null);
   if (response.status === 429) throw new Error("The server is busy. Try again in a moment.");
   if (!response.ok) {

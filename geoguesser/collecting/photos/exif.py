@@ -2,21 +2,23 @@
 
 from __future__ import annotations
 
-import io
 import math
 import re
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 
-from PIL import ExifTags, Image
+from PIL import ExifTags
 
 from geoguesser.collecting.panorama import RowBand
-from geoguesser.data.images import FORMATS
+from geoguesser.data.images import open_image, read_exif
 from geoguesser.errors import DataError
 
 # A property as attribute (GPano:Name="value") or as element (<GPano:Name>value<).
-GPANO_PROPERTY = re.compile(r"(?<![/\w])GPano:(\w+)(?:\s*=\s*[\"']([^\"']*)[\"']|\s*>([^<]*)<)")
+# The lengths are bounded, because the time would otherwise grow with the square of the packet's length.
+GPANO_PROPERTY = re.compile(
+    r"(?<![/\w])GPano:(\w{1,99})(?:\s{0,9}=\s{0,9}[\"']([^\"']{0,999})[\"']|\s{0,9}>([^<]{0,999})<)"
+)
 
 # A panorama with more pitch or roll counts as tilted.
 MAX_TILT_DEG = 1.0
@@ -53,8 +55,8 @@ class PhotoTags:
 def read_tags(data: bytes) -> PhotoTags:
     """Reads the tags of a JPEG, PNG or WebP file. Damaged tags count as missing."""
     try:
-        image = Image.open(io.BytesIO(data), formats=FORMATS)
-        exif = image.getexif()
+        image = open_image(data)
+        exif = read_exif(image)
         gps, camera = exif.get_ifd(ExifTags.IFD.GPSInfo), exif.get_ifd(ExifTags.IFD.Exif)
         packet = image.info.get("xmp") or image.info.get("XML:com.adobe.xmp") or b""
     except Exception:

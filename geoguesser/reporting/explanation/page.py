@@ -8,6 +8,7 @@ from typing import Any
 
 from PIL import Image
 
+from geoguesser.data.images import read_bytes
 from geoguesser.reporting import web_map
 from geoguesser.reporting.explanation.gallery import Gallery, Picture
 from geoguesser.reporting.explanation.subject import Subject
@@ -67,7 +68,7 @@ def _describe_shown(places: list[dict[str, Any]]) -> str:
 
 
 def _encode_picture(picture: Picture) -> dict[str, Any]:
-    data = picture.file.read_bytes()
+    data = read_bytes(picture.file)
     source = to_data_uri(to_jpeg(data) if picture.photos else data)
     return {"text": picture.text, "wide": picture.wide, "source": source}
 
