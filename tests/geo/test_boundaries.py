@@ -245,10 +245,10 @@ def test_files_of_other_kinds_are_refused(tmp_path: Path, content: str) -> None:
     assert "\n" not in message
 
 
-def test_a_table_without_geometry_is_refused(tmp_path: Path) -> None:
+def test_a_table_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "places.csv"
     path.write_text("id,latitude\na,45\n")
-    assert message_of(path) == f"region.boundary {path} holds no geometry. Export the boundary as polygons."
+    assert "(its contents are none of these formats)" in message_of(path)
 
 
 def test_a_shapefile_without_its_index_is_refused(tmp_path: Path) -> None:

@@ -1,0 +1,98 @@
+"""Files and names that somebody else may have made: regular files of a bounded size, names that are no paths.
+
+Functions raise ValueError (or OSError) with the rest of a sentence, which the caller completes with the file.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import stat
+from contextlib import suppress
+from pathlib import Path
+from typing import IO, Any
+
+MAX_JSON_BYTES = 2**26
+# Levels of lists and mappings. Our own files have less than 12; a GeoJSON has 7, and more with nested collections.
+MAX_JSON_DEPTH = 32
+MAX_NAME_BYTES = 255
+
+
+def is_plain_name(name: object) -> bool:
+    """Returns whether a value is the name of a file or folder that cannot lead out of the folder it is used in."""
+    if not isinstance(name, str) or name in ("", ".", "..") or not set("/\\\0").isdisjoint(name):
+        return False
+    # On Windows `C:name` lies on another drive. A text with lone surrogates is the name of no file.
+    with suppress(UnicodeEncodeError):
+        return os.path.basename(name) == name and len(os.fsencode(name)) <= MAX_NAME_BYTES
+    return False
+
+
+def check_plain_name(name: object) -> str:
+    """Returns a name that is about to become a part of a path, whatever file it comes from."""
+    if not is_plain_name(name):
+        raise ValueError(f"must be the plain name of a file or folder, got {str(name)[:80]!r}")
+    return str(name)
+
+
+def open_regular(path: str | Path, max_bytes: int) -> IO[bytes]:
+    """Opens a regular file of at most `max_bytes`.
+
+    Other files are refused: a device has no end, and opening a pipe waits until somebody writes.
+    """
+    flags = os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0)
+    stream = os.fdopen(os.open(path, flags), "rb")
+    status = os.fstat(stream.fileno())
+    if stat.S_ISREG(status.st_mode) and status.st_size <= max_bytes:
+        return stream
+    stream.close()
+    if not stat.S_ISREG(status.st_mode):
+        raise ValueError("must be a regular file")
+    raise ValueError(f"must have at most {max_bytes:,} bytes, got {status.st_size:,}")
+
+
+def check_regular(path: str | Path, max_bytes: int) -> int:
+    """Checks a file, as `open_regular` does, for a library that opens it by path; returns its size in bytes."""
+    with open_regular(path, max_bytes) as stream:
+        return os.fstat(stream.fileno()).st_size
+
+
+def read_regular(path: str | Path, max_bytes: int) -> bytes:
+    """Reads a regular file of at most `max_bytes`."""
+    with open_regular(path, max_bytes) as stream:
+        return stream.read()
+
+
+def read_json(path: str | Path, max_bytes: int = MAX_JSON_BYTES) -> Any:
+    """Reads a JSON file of bounded size and depth."""
+    return parse_json(read_regular(path, max_bytes))
+
+
+def parse_json(data: str | bytes) -> Any:
+    """Parses JSON of at most MAX_JSON_DEPTH levels. NaN and infinity, which JSON lacks, are refused."""
+    try:
+        value = json.loads(data, parse_constant=_refuse_constant)
+    except RecursionError as error:
+        raise ValueError(f"must be nested at most {MAX_JSON_DEPTH} levels deep") from error
+    check_nesting(value, MAX_JSON_DEPTH)
+    return value
+
+
+def check_nesting(value: Any, max_depth: int, max_values: int | None = None) -> None:
+    """Refuses values that are nested too deeply, or too many; one that occurs several times counts as several."""
+    level, count = [value], 0
+    for _ in range(max_depth):
+        children: list[Any] = []
+        for item in level:
+            if isinstance(item, dict | list | tuple):
+                children.extend(item.values() if isinstance(item, dict) else item)
+            if max_values is not None and count + len(children) > max_values:
+                raise ValueError(f"holds more than {max_values:,} values")
+        if not children:
+            return
+        level, count = children, count + len(children)
+    raise ValueError(f"must be nested at most {max_depth} levels deep")
+
+
+def _refuse_constant(name: str) -> Any:
+    raise ValueError(f"holds {name}, which is no JSON")
