@@ -9,6 +9,7 @@ from typing import NamedTuple
 from geoguesser.data.images import SUFFIXES
 from geoguesser.data.splits import SPLIT_ALIASES, SPLIT_NAMES
 from geoguesser.errors import DataError
+from geoguesser.system.received_files import is_plain_name
 
 HEADINGS = (0, 90, 180, 270)
 HEADING_BY_NAME = {f"{heading}{suffix}": index for index, heading in enumerate(HEADINGS) for suffix in SUFFIXES}
@@ -51,7 +52,7 @@ def find_image_folders(root: Path) -> list[tuple[Path, str]]:
 
 def find_views_folder(root: Path, uuid: str) -> Path | None:
     """Returns the folder of a place's views under a root; None if there is none or the id is no folder name."""
-    if Path(uuid).name != uuid:
+    if not is_plain_name(uuid):
         return None
     folders = (folder / uuid for folder, _ in find_image_folders(root))
     return next((folder for folder in folders if folder.is_dir()), None)
@@ -105,7 +106,7 @@ def check_inside(path: str, base: str) -> None:
     if os.path.commonpath((real, base)) != base:
         raise DataError.at(
             path,
-            f"must not lead out of its images folder {base}",
+            f"must not lead out of its folder {base}",
             found=real,
             remedy="Replace the link by the files.",
         )

@@ -14,6 +14,7 @@ import pandas as pd
 from geoguesser.arrays import FloatArray
 from geoguesser.errors import ConfigError, DataError, MissingFileError, check_choice, first_line
 from geoguesser.geo.distance import haversine_km
+from geoguesser.system.tables import read_csv, read_parquet
 
 log = logging.getLogger(__name__)
 SUFFIXES = (".csv", ".tsv", ".parquet")
@@ -106,9 +107,9 @@ def _read_table(file: Path, key: str) -> pd.DataFrame:
     # Readers raise many kinds of errors.
     try:
         if suffix == ".parquet":
-            table = pd.read_parquet(file)
+            table = read_parquet(file)
         else:
-            table = pd.read_csv(file, sep="\t" if suffix == ".tsv" else ",", dtype=str)
+            table = read_csv(file, sep="\t" if suffix == ".tsv" else ",", dtype=str)
     except Exception as error:
         raise DataError.at(f"{key}={file}", f"cannot be read ({first_line(error)})") from error
 

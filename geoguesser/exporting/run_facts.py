@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
-
-import pandas as pd
 
 from geoguesser.data.sources.base import SourceKind, source_from_config
 from geoguesser.errors import CheckpointError, first_line
@@ -17,6 +14,8 @@ from geoguesser.evaluation.metrics import compute_metrics
 from geoguesser.exporting.model_card import ModelCard
 from geoguesser.geo.region import Region
 from geoguesser.inference.predictor import Predictor
+from geoguesser.system.received_files import read_json
+from geoguesser.system.tables import read_csv
 from geoguesser.system.versions import collect_versions
 
 COORDINATE_COLUMNS = ["latitude", "longitude"]
@@ -51,12 +50,12 @@ def read_facts(checkpoint: Path, config: Mapping[str, Any] | None, region: Regio
         return RunFacts(data)
 
     try:
-        result = json.loads((run / "result.json").read_bytes())
+        result = read_json(run / "result.json")
         count = int(result["test"]["places"])
         file = run / "predictions_test.csv"
         if not file.is_file():
             return RunFacts(data, result)
-        table = pd.read_csv(file)
+        table = read_csv(file)
         predicted_deg = table[COORDINATE_COLUMNS].to_numpy(float)
         true_deg = table[[f"true_{name}" for name in COORDINATE_COLUMNS]].to_numpy(float)
     except (OSError, ValueError, KeyError, TypeError) as error:

@@ -207,7 +207,7 @@ def test_an_id_that_is_a_path_is_always_refused(uuid: str, on_bad: dict[str, str
 
 
 def leads_out(link: Path, base: Path, target: Path) -> str:
-    rule = f"{link} must not lead out of its images folder {base}, got {str(target)!r}."
+    rule = f"{link} must not lead out of its folder {base}, got {str(target)!r}."
     return f"{rule} Replace the link by the files."
 
 
