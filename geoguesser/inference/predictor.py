@@ -25,6 +25,7 @@ from geoguesser.inference.checkpoint import (
 from geoguesser.inference.predictions import Predictions, calibrate
 from geoguesser.model.network import GeoNetwork, restore_network
 from geoguesser.model.uncertainty import Calibration, HeadOutput, decode_output, restore_calibration
+from geoguesser.system.tensor_files import limit_allocation
 
 
 class Predictor:
@@ -59,8 +60,9 @@ class Predictor:
         checkpoint = read_checkpoint(file)
 
         try:
-            predictor = cls.from_record(to_plain_arrays(checkpoint["geoguesser"]))
             state = get_network_state(checkpoint)
+            with limit_allocation(state.values()):
+                predictor = cls.from_record(to_plain_arrays(checkpoint["geoguesser"]))
         except UnknownKindError as error:
             raise UnknownKindError(f"{file} cannot be loaded: {error}") from error
         except GeoguesserError:

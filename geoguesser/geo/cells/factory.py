@@ -90,4 +90,6 @@ CELLS: dict[str, Callable[..., Cells]] = {
 def restore_cells(state: dict[str, Any]) -> Cells:
     """Restores the partition that `Cells.state` described; UnknownKindError if no module registers its kind."""
     make = look_up_kind("grid.cells", CELLS, state["kind"])
-    return make(**{key: value for key, value in state.items() if key != "kind"})
+    cells = make(**{key: value for key, value in state.items() if key != "kind"})
+    check_count(cells.count)
+    return cells
