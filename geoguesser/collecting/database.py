@@ -17,6 +17,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import re
 import sqlite3
 import time
 from collections.abc import Callable
@@ -60,6 +61,8 @@ CREATE TABLE IF NOT EXISTS spent (
 ) WITHOUT ROWID;
 """
 
+SCHEMA_NAME = re.compile(r"(?:TABLE|INDEX) IF NOT EXISTS (\w+)")
+
 
 class Database:
     """Database of one folder, with a lock that keeps other processes out; a context manager.
@@ -87,6 +90,11 @@ class Database:
         with ExitStack() as stack:
             stack.callback(lock.release)
             try:
+                for name in (DATABASE_NAME, f"{DATABASE_NAME}-wal", f"{DATABASE_NAME}-shm"):
+                    if (folder / name).is_symlink():
+                        raise StoreError.at(
+                            str(folder / name), "must be a file, and is a link", remedy="Remove it."
+                        )
                 self.connection = sqlite3.connect(self.file, isolation_level=None, check_same_thread=False)
                 stack.callback(self.connection.close)
                 self._open()
@@ -152,10 +160,17 @@ class Database:
     def _open(self) -> None:
         # In WAL mode a commit is one sequential write. FULL flushes it to disk before the commit returns, so that
         # a power failure does not undo a reservation whose request was already sent.
+        self.connection.execute("PRAGMA trusted_schema=OFF")
         self.connection.execute("PRAGMA journal_mode=WAL")
         self.connection.execute("PRAGMA synchronous=FULL")
         self.connection.execute("PRAGMA cache_size=-4096")  # KiB
         self.connection.executescript(SCHEMA)
+
+        # Triggers, views and virtual tables of somebody else would run with each change.
+        names = set(SCHEMA_NAME.findall(SCHEMA))
+        for kind, name, sql in self.query("SELECT type, name, sql FROM sqlite_master WHERE sql IS NOT NULL"):
+            if name not in names or not str(sql).startswith((f"CREATE TABLE {name} ", f"CREATE INDEX {name} ")):
+                raise StoreError.at(str(self.file), "must hold this program's tables only", found=f"{kind} {name}")
 
         version = str(FORMAT_VERSION)
         self.write(lambda db: db.execute("INSERT OR IGNORE INTO meta VALUES ('format', ?)", (version,)))

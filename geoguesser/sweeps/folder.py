@@ -10,7 +10,6 @@ points import this module, so it imports nothing heavy.
 
 from __future__ import annotations
 
-import json
 import os
 import shutil
 import time
@@ -22,6 +21,7 @@ from typing import Any
 
 from geoguesser.system.files import write_json
 from geoguesser.system.locks import FileLock
+from geoguesser.system.received_files import is_plain_name, read_json
 
 # Environment variable: id of the command that a job belongs to, in all of its processes.
 COMMAND_VARIABLE = "GEOGUESSER_SWEEP_COMMAND"
@@ -77,6 +77,7 @@ class SweepFolder:
     def outcomes(self) -> list[dict[str, Any]]:
         """Returns all records of this command by job number; a job whose process died is interrupted."""
         records = [_read_json(path) for path in self._outcome_folder.glob("*.json")]
+        records = [record for record in records if is_plain_name(record["job"])]
         for record in records:
             if record["outcome"] == "running" and not is_running(self.path / record["job"]):
                 record["outcome"] = "interrupted"
@@ -134,4 +135,4 @@ def clear_folder(folder: Path) -> None:
 
 
 def _read_json(path: Path) -> dict[str, Any]:
-    return dict(json.loads(path.read_text(encoding="utf-8")))
+    return dict(read_json(path))
