@@ -26,8 +26,9 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import Any, Self, TypeVar
 
-from geoguesser.errors import GeoguesserError, StoreError
+from geoguesser.errors import GeoguesserError, StoreError, first_line
 from geoguesser.system.locks import FileLock, LocksUnsupportedError
+from geoguesser.system.received_files import parse_json
 
 DATABASE_NAME, LOCK = "journal.sqlite", "journal.lock"
 FORMAT_VERSION = 1
@@ -156,6 +157,16 @@ class Database:
     def get_meta(self, key: str) -> str | None:
         rows = self.query("SELECT value FROM meta WHERE key = ?", key)
         return str(rows[0][0]) if rows else None
+
+    def get_settings(self, key: str) -> dict[str, Any] | None:
+        """Returns recorded settings by name, or None; raises StoreError if they are damaged."""
+        text = self.get_meta(key)
+        try:
+            settings = None if text is None else dict(parse_json(text))
+        except (ValueError, TypeError) as error:
+            rule = f"holds damaged settings ({first_line(error)})"
+            raise StoreError.at(f"{self.file}, {key}", rule) from error
+        return settings
 
     def _open(self) -> None:
         # In WAL mode a commit is one sequential write. FULL flushes it to disk before the commit returns, so that

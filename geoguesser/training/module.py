@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import os
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytorch_lightning as pl
@@ -19,6 +20,7 @@ from geoguesser.model.fusion import drop_views
 from geoguesser.model.losses import LossTarget
 from geoguesser.model.metrics import PlaceErrors, PlaceResults, summarise_errors
 from geoguesser.model.network import GeoNetwork
+from geoguesser.system.files import open_replacement
 from geoguesser.training.finetuning import Finetuning
 from geoguesser.training.optimizer import OptimizerSpec
 from geoguesser.training.schedule import Schedule, compute_rates
@@ -192,7 +194,8 @@ class GeoLightningModule(pl.LightningModule):
         results = self._log_errors("test")
         if self.results_file is not None and self.trainer.is_global_zero:
             saved = {"index": results.index, "predicted_deg": results.predicted_deg, "hits": results.hits}
-            torch.save({key: value.cpu() for key, value in saved.items()}, self.results_file)
+            with open_replacement(Path(self.results_file)) as stream:
+                torch.save({key: value.cpu() for key, value in saved.items()}, stream)
 
     # Checkpoints
 
