@@ -17,7 +17,7 @@ from scipy.spatial import cKDTree
 
 from geoguesser.arrays import BoolArray, FloatArray, IntArray
 from geoguesser.errors import DataError, check_choice, check_int, check_number
-from geoguesser.geo.cells.base import Cells
+from geoguesser.geo.cells.base import MAX_CELLS, Cells
 from geoguesser.geo.cells.factory import make_cells_by_count, make_cells_of_side, restore_cells
 from geoguesser.geo.region import Region, SphereRegion, check_degrees
 
@@ -135,7 +135,8 @@ def restore_grid(region: Region, state: dict[str, Any]) -> Grid:
         parents=None if parents is None else np.asarray(parents, dtype=np.int64),
     )
 
-    # The state comes from a file: ids of cells are indices.
+    # The state comes from a file: ids of cells are indices of a table.
+    check_int("grid.cells", grid.cells.count, low=1, high=MAX_CELLS)
     ids = np.concatenate((grid.kept, grid.touching))
     is_inside = grid.num_cells > 0 and ids.min() >= 0 and ids.max() < grid.cells.count
     if not is_inside or check_degrees(grid.class_points_deg).shape != (grid.num_cells, 2):

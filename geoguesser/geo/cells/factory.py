@@ -9,8 +9,8 @@ from typing import Any
 
 import numpy as np
 
-from geoguesser.errors import check_int, look_up_kind
-from geoguesser.geo.cells.base import MAX_CELLS, Cells, check_count
+from geoguesser.errors import look_up_kind
+from geoguesser.geo.cells.base import Cells, check_count
 from geoguesser.geo.cells.quadtree import QuadtreeCells
 from geoguesser.geo.cells.square import BandCells, SquareCells, StripCells
 from geoguesser.geo.cells.voronoi import VoronoiCells
@@ -90,6 +90,4 @@ CELLS: dict[str, Callable[..., Cells]] = {
 def restore_cells(state: dict[str, Any]) -> Cells:
     """Restores the partition that `Cells.state` described; UnknownKindError if no module registers its kind."""
     make = look_up_kind("grid.cells", CELLS, state["kind"])
-    cells = make(**{key: value for key, value in state.items() if key != "kind"})
-    check_int("grid.cells", cells.count, low=1, high=MAX_CELLS)
-    return cells
+    return make(**{key: value for key, value in state.items() if key != "kind"})
