@@ -17,6 +17,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import re
 import sqlite3
 import time
 from collections.abc import Callable
@@ -25,8 +26,9 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import Any, Self, TypeVar
 
-from geoguesser.errors import GeoguesserError, StoreError
+from geoguesser.errors import GeoguesserError, StoreError, first_line
 from geoguesser.system.locks import FileLock, LocksUnsupportedError
+from geoguesser.system.received_files import parse_json
 
 DATABASE_NAME, LOCK = "journal.sqlite", "journal.lock"
 FORMAT_VERSION = 1
@@ -60,6 +62,8 @@ CREATE TABLE IF NOT EXISTS spent (
 ) WITHOUT ROWID;
 """
 
+SCHEMA_NAME = re.compile(r"(?:TABLE|INDEX) IF NOT EXISTS (\w+)")
+
 
 class Database:
     """Database of one folder, with a lock that keeps other processes out; a context manager.
@@ -87,6 +91,11 @@ class Database:
         with ExitStack() as stack:
             stack.callback(lock.release)
             try:
+                for name in (DATABASE_NAME, f"{DATABASE_NAME}-wal", f"{DATABASE_NAME}-shm"):
+                    if (folder / name).is_symlink():
+                        raise StoreError.at(
+                            str(folder / name), "must be a file, and is a link", remedy="Remove it."
+                        )
                 self.connection = sqlite3.connect(self.file, isolation_level=None, check_same_thread=False)
                 stack.callback(self.connection.close)
                 self._open()
@@ -149,13 +158,30 @@ class Database:
         rows = self.query("SELECT value FROM meta WHERE key = ?", key)
         return str(rows[0][0]) if rows else None
 
+    def get_settings(self, key: str) -> dict[str, Any] | None:
+        """Returns recorded settings by name, or None; raises StoreError if they are damaged."""
+        text = self.get_meta(key)
+        try:
+            settings = None if text is None else dict(parse_json(text))
+        except (ValueError, TypeError) as error:
+            rule = f"holds damaged settings ({first_line(error)})"
+            raise StoreError.at(f"{self.file}, {key}", rule) from error
+        return settings
+
     def _open(self) -> None:
         # In WAL mode a commit is one sequential write. FULL flushes it to disk before the commit returns, so that
         # a power failure does not undo a reservation whose request was already sent.
+        self.connection.execute("PRAGMA trusted_schema=OFF")
         self.connection.execute("PRAGMA journal_mode=WAL")
         self.connection.execute("PRAGMA synchronous=FULL")
         self.connection.execute("PRAGMA cache_size=-4096")  # KiB
         self.connection.executescript(SCHEMA)
+
+        # Triggers, views and virtual tables of somebody else would run with each change.
+        names = set(SCHEMA_NAME.findall(SCHEMA))
+        for kind, name, sql in self.query("SELECT type, name, sql FROM sqlite_master WHERE sql IS NOT NULL"):
+            if name not in names or not str(sql).startswith((f"CREATE TABLE {name} ", f"CREATE INDEX {name} ")):
+                raise StoreError.at(str(self.file), "must hold this program's tables only", found=f"{kind} {name}")
 
         version = str(FORMAT_VERSION)
         self.write(lambda db: db.execute("INSERT OR IGNORE INTO meta VALUES ('format', ?)", (version,)))

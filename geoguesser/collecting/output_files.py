@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from geoguesser.collecting.database import DATABASE_NAME
 from geoguesser.data.checks.inspection import describe_placeholder
 from geoguesser.data.images import ImageSpec, decode_rgb, read_header
-from geoguesser.errors import StoreError
+from geoguesser.data.place_files import HEADINGS, check_inside
+from geoguesser.errors import DataError, StoreError
 from geoguesser.system.files import write_bytes
+from geoguesser.system.received_files import is_plain_name
 
 # Small copy of a view on which placeholders are recognised.
 CHECK_SPEC = ImageSpec(size=112)
@@ -33,8 +37,17 @@ def check_view(data: bytes) -> None:
 
 
 def get_view_path(out: Path, uuid: str, heading_deg: int) -> Path:
-    """Returns the path of a view."""
-    return out / "images" / uuid / f"{heading_deg}.jpg"
+    """Returns the path of a view.
+
+    Raises:
+        DataError: The id, which comes from the database, or a link would lead out of the folder of images.
+    """
+    folder = out / "images"
+    if not is_plain_name(uuid) or heading_deg not in HEADINGS:
+        rule = "must name places and headings whose files lie in images/"
+        raise DataError.at(str(out / DATABASE_NAME), rule, found=f"{uuid}, {heading_deg}")
+    check_inside(str(folder / uuid), str(Path(os.path.realpath(out)) / "images"))
+    return folder / uuid / f"{heading_deg}.jpg"
 
 
 def get_complete_view_size(path: Path) -> int:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import io
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,8 @@ from geoguesser.collecting.output_files import convert_write_errors
 from geoguesser.data.place_files import NO_PANORAMA, PANORAMA_COLUMNS
 from geoguesser.errors import DataError, StoreError, first_line
 from geoguesser.system.files import open_replacement
+from geoguesser.system.received_files import open_regular
+from geoguesser.system.tables import MAX_FILE_BYTES
 
 PLACES_FILE = "data.csv"
 OTHER_FOLDER_REMEDY = "Choose another folder with out=FOLDER. Training can read both: data.roots=[A,B]."
@@ -53,7 +56,7 @@ def read_place_rows(path: Path, where: str) -> Iterator[tuple[float, float, str]
     another place could then be collected at its position. The message begins with `where`.
     """
     try:
-        with path.open(encoding="utf-8-sig", newline="") as stream:
+        with io.TextIOWrapper(open_regular(path, MAX_FILE_BYTES), encoding="utf-8-sig", newline="") as stream:
             reader = csv.DictReader(stream, restval="")
             header = list(reader.fieldnames or ())
             reader.fieldnames = [name.strip().lower() for name in header]
@@ -74,7 +77,9 @@ def read_place_rows(path: Path, where: str) -> Iterator[tuple[float, float, str]
 
                 ids = (row.get(name, "").strip() for name in PANORAMA_COLUMNS)
                 yield latitude, longitude, next((i for i in ids if i and i.lower() not in NO_PANORAMA), "")
-    except (UnicodeDecodeError, csv.Error, OSError) as error:
+    except DataError:
+        raise
+    except (ValueError, csv.Error, OSError) as error:
         raise DataError.at(where, f"must be a CSV file in UTF-8 ({first_line(error)})") from error
 
 

@@ -27,6 +27,7 @@ from geoguesser.errors import (
     check_int,
     check_mapping,
     check_number,
+    first_line,
 )
 from geoguesser.evaluation.bootstrap import BootstrapSettings
 from geoguesser.evaluation.metrics import compute_cell_accuracy, compute_metrics, compute_prediction_coverage
@@ -47,6 +48,7 @@ from geoguesser.inference.predictions import Predictions, concatenate
 from geoguesser.inference.predictor import choose_device
 from geoguesser.reporting.evaluation import check_evaluation_folder, print_evaluation, write_evaluation
 from geoguesser.system.files import refuse_links
+from geoguesser.system.tables import read_csv
 
 log = logging.getLogger(__name__)
 SPLITS = (*SPLIT_NAMES, "unused")
@@ -210,8 +212,13 @@ def _read_test(run: Any, region: Region) -> EvaluatedPlaces:
     file = Path(run if isinstance(run, str) else run[0]).expanduser() / "predictions_test.csv"
     if not file.is_file():
         raise MissingFileError.at(f"run={run}", "must be a folder with predictions_test.csv", remedy=USAGE)
-    table = pd.read_csv(file, dtype={"uuid": str})
-    return EvaluatedPlaces(table.drop(columns="error_km"), region, {})
+    try:
+        table = read_csv(file, dtype={"uuid": str}).drop(columns="error_km")
+    except (OSError, ValueError, KeyError) as error:
+        raise DataError.at(
+            str(file), f"must hold the predictions of a run's test ({first_line(error)})"
+        ) from error
+    return EvaluatedPlaces(table, region, {})
 
 
 def _collect_batches(

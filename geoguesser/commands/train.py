@@ -30,6 +30,7 @@ from geoguesser.runs.config_keys import redact_config, remove_secrets
 from geoguesser.system.cpu import limit_threads
 from geoguesser.system.files import write_csv, write_json, write_text
 from geoguesser.system.memo import Memo
+from geoguesser.system.tensor_files import load_tensors
 from geoguesser.system.versions import collect_versions
 from geoguesser.tracking.loggers import Outcome
 from geoguesser.training.ema import refuse_lost_averages
@@ -348,7 +349,7 @@ class TrainingRun:
     def _report(self, module: GeoLightningModule, trainer: pl.Trainer) -> dict[str, Any]:
         """Writes tables, pictures and result.json, and adds the calibration to the best checkpoint."""
         results_file = self._folder / ".test_results.pt"
-        tested = torch.load(results_file, weights_only=True)
+        tested = load_tensors(results_file)
         results_file.unlink()
         best = self._folder / "checkpoints" / "best.ckpt"
         if trainer.world_size > 1:

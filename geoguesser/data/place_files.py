@@ -9,6 +9,7 @@ from typing import NamedTuple
 from geoguesser.data.images import SUFFIXES
 from geoguesser.data.splits import SPLIT_ALIASES, SPLIT_NAMES
 from geoguesser.errors import DataError
+from geoguesser.system.received_files import is_plain_name
 
 HEADINGS = (0, 90, 180, 270)
 HEADING_BY_NAME = {f"{heading}{suffix}": index for index, heading in enumerate(HEADINGS) for suffix in SUFFIXES}
@@ -55,7 +56,7 @@ def find_views_folder(root: Path, uuid: str) -> Path | None:
     None if there is none, if the id is no folder name, or if it is a link out of the images folder, which training
     refuses as well.
     """
-    if uuid in ("", "..") or Path(uuid).name != uuid:
+    if not is_plain_name(uuid):
         return None
     for images, _ in find_image_folders(root):
         folder = images / uuid
@@ -116,7 +117,7 @@ def is_view(name: str) -> bool:
 def check_inside(path: str, base: str) -> None:
     """Raises DataError if a link leads out of `base`, a folder as a path without links."""
     if not is_inside(path, base):
-        rule = f"must not lead out of its images folder {base}"
+        rule = f"must not lead out of its folder {base}"
         raise DataError.at(path, rule, found=os.path.realpath(path), remedy="Replace the link by the files.")
 
 

@@ -27,6 +27,8 @@ from geoguesser.data.place_files import (
 )
 from geoguesser.errors import ConfigError, DataError, MissingFileError
 from geoguesser.geo.region import Region
+from geoguesser.system import tables
+from geoguesser.system.received_files import is_plain_name
 
 REQUIRED_COLUMNS = ("uuid", "latitude", "longitude")
 
@@ -68,10 +70,10 @@ def read_places(
     if repeated:
         raise ConfigError.at("data.roots", "must name each folder once", found=repeated[0])
 
-    tables = []
+    parts = []
     for index, root in enumerate(paths):
         try:
-            tables.append(_read_root(root, index, findings, allow_missing_views))
+            parts.append(_read_root(root, index, findings, allow_missing_views))
         # It is an OSError too.
         except MissingFileError:
             raise
@@ -79,7 +81,7 @@ def read_places(
             name = f"data.roots[{index}] {error.filename or root}"
             raise DataError.at(name, f"cannot be read ({error.strerror or error})") from error
 
-    table = drop_repeated_ids(pd.concat(tables).reset_index(drop=True), findings)
+    table = drop_repeated_ids(pd.concat(parts).reset_index(drop=True), findings)
     return drop_far_places(table, region, findings, far_km)
 
 
@@ -123,8 +125,8 @@ def read_csv(file: Path, findings: Findings) -> pd.DataFrame:
     """
     # Blank lines are read, so that the number of a row is the number of its line.
     try:
-        table = pd.read_csv(file, dtype=str, keep_default_na=False, skip_blank_lines=False)
-    except (ValueError, UnicodeDecodeError, pd.errors.ParserError) as error:
+        table = tables.read_csv(file, dtype=str, keep_default_na=False, skip_blank_lines=False)
+    except ValueError as error:
         raise DataError.at(str(file), f"must be a CSV file in UTF-8 ({str(error).strip()})") from error
 
     # pandas takes the first field of each row for an index if the header has fewer fields.
@@ -166,10 +168,9 @@ def _suggest_columns(columns: list[str]) -> str:
 
 def _check_ids(table: pd.DataFrame) -> None:
     """Raises DataError if an id is not a plain folder name, because a path could lead out of the root."""
-    ids = table["uuid"]
-    unsafe = ids.isin(["", ".", ".."]) | ids.str.contains(r"[/\\\x00]", regex=True)
-    if unsafe.any():
-        first = table[unsafe].iloc[0]
+    unsafe = [row for row, uuid in enumerate(table["uuid"]) if not is_plain_name(uuid)]
+    if unsafe:
+        first = table.iloc[unsafe[0]]
         rule = "must be the plain name of a folder, without / or \\, which could lead out of the data folder"
         remedy = "Correct the row. The check cannot be turned off."
         raise DataError.at(f"{first['row']}: uuid", rule, found=first["uuid"], remedy=remedy)

@@ -15,6 +15,7 @@ import pandas as pd
 from geoguesser.arrays import FloatArray
 from geoguesser.errors import ConfigError, DataError, MissingFileError, check_choice, first_line
 from geoguesser.geo.distance import haversine_km
+from geoguesser.system.tables import read_csv, read_parquet
 
 log = logging.getLogger(__name__)
 SUFFIXES = (".csv", ".tsv", ".parquet")
@@ -103,7 +104,7 @@ def _read_table(file: Path, key: str) -> pd.DataFrame:
     try:
         separator = "\t" if suffix == ".tsv" else ","
         is_parquet = suffix == ".parquet"
-        table = pd.read_parquet(file) if is_parquet else pd.read_csv(file, sep=separator, dtype=str)
+        table = read_parquet(file) if is_parquet else read_csv(file, sep=separator, dtype=str)
     except Exception as error:
         raise DataError.at(where, f"cannot be read ({first_line(error)})") from error
 

@@ -6,8 +6,6 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import pandas as pd
-
 from geoguesser.data.sources.base import SourceKind, source_from_config
 from geoguesser.errors import CheckpointError, first_line
 from geoguesser.evaluation.bootstrap import BootstrapSettings
@@ -17,6 +15,7 @@ from geoguesser.exporting.model_card import ModelCard
 from geoguesser.geo.region import Region
 from geoguesser.inference.predictor import Predictor
 from geoguesser.system.received_files import read_json
+from geoguesser.system.tables import read_csv
 from geoguesser.system.versions import collect_versions
 
 
@@ -53,7 +52,7 @@ def read_facts(checkpoint: Path, config: Mapping[str, Any] | None, region: Regio
         file = run / "predictions_test.csv"
         if not file.is_file():
             return RunFacts(data, result)
-        table = pd.read_csv(file)
+        table = read_csv(file)
         predicted_deg = table[["latitude", "longitude"]].to_numpy(float)
         true_deg = table[["true_latitude", "true_longitude"]].to_numpy(float)
     except (OSError, ValueError, KeyError, TypeError) as error:

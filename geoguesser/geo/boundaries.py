@@ -21,6 +21,7 @@ from shapely.geometry import MultiPolygon
 
 from geoguesser.arrays import FloatArray
 from geoguesser.errors import ConfigError, MissingFileError, RegionError, first_line
+from geoguesser.geo.vector_files import read_vector_file
 
 ARCHIVE = Path(__file__).parent / "boundaries.zip"
 # Maximum length of an edge: the straight lines of two CRSs between its ends then differ by less than a metre.
@@ -108,19 +109,17 @@ def read_boundary_file(path: str | Path) -> MultiPolygon:
     import geopandas
 
     try:
-        table = geopandas.read_file(file)
-    except Exception as error:
+        geometries, crs = read_vector_file(file)
+    except (OSError, ValueError) as error:
         raise RegionError.at(
             where,
             f"cannot be read as GeoJSON, GeoPackage or Shapefile ({first_line(error)})",
             remedy="Check that it opens in a GIS program; a Shapefile needs its .shx and .dbf beside it.",
         ) from error
-    if not isinstance(table, geopandas.GeoDataFrame) or table.geometry.isna().all():
+    if not len(geometries):
         raise RegionError.at(where, "holds no geometry", remedy="Export the boundary as polygons.")
 
     # Features are united before their edges are cut: cuts of a common edge would differ by rounding.
-    crs = table.crs
-    geometries = table.geometry.dropna().to_numpy()
     if np.isfinite(shapely.get_coordinates(geometries)).all():
         geometries = np.array([_cut_long_edges(shapely.union_all(shapely.make_valid(geometries)), crs)])
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 import numpy as np
@@ -13,6 +14,8 @@ from geoguesser.arrays import FloatArray
 from geoguesser.errors import RegionError
 from geoguesser.geo.distance import from_unit, to_unit
 
+# Parameters of a CRS that name files, such as grids of datum shifts; `@null` is no file.
+FILE_PARAMETER = re.compile(r"PARAMETERFILE|(?:grids|catalog|init|file|model)=(?!@null\b)", re.IGNORECASE)
 MAX_AREAL_SCALE = 1.1  # Web Mercator doubles areas in Croatia
 
 
@@ -32,17 +35,30 @@ def make_equal_area_crs(centre_deg: FloatArray) -> pyproj.CRS:
     return pyproj.CRS.from_proj4(f"+proj=laea +lat_0={lat} +lon_0={lon} +datum=WGS84 +units=m +no_defs")
 
 
+def names_files(crs: pyproj.CRS) -> bool:
+    """Returns whether PROJ would open files that the definition of a CRS names; one from elsewhere must not."""
+    return FILE_PARAMETER.search(f"{crs.srs} {crs.to_wkt()}") is not None
+
+
 def check_crs(crs: Any, land_deg: MultiPolygon) -> pyproj.CRS:
     """Returns the CRS that a user named, if it can be used for the land.
 
-    Raises RegionError if the CRS is unknown, not projected in metres, made for other land, or distorts areas.
+    Raises RegionError if the CRS is unknown, names files, is not projected in metres, made for other land, or
+    distorts areas.
     """
+    # Before it is parsed, because that reads the file of `+init=`.
+    text = " ".join(f"{key}={value}" for key, value in crs.items()) if isinstance(crs, dict) else str(crs)
+    if FILE_PARAMETER.search(text):
+        raise RegionError.at("region.crs", "must not name files", found=crs, remedy="For example EPSG:3765.")
     try:
         parsed = pyproj.CRS.from_user_input(crs)
     except pyproj.exceptions.CRSError as error:
         raise RegionError.at(
             "region.crs", "must be a CRS that pyproj knows", found=crs, remedy="For example EPSG:3765."
         ) from error
+
+    if names_files(parsed):
+        raise RegionError.at("region.crs", "must not name files", found=str(crs)[:60])
 
     units = {axis.unit_name for axis in parsed.axis_info}
     if not parsed.is_projected or units != {"metre"}:

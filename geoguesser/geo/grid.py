@@ -17,9 +17,9 @@ from scipy.spatial import cKDTree
 
 from geoguesser.arrays import BoolArray, FloatArray, IntArray
 from geoguesser.errors import DataError, check_choice, check_int, check_number
-from geoguesser.geo.cells.base import Cells
+from geoguesser.geo.cells.base import MAX_CELLS, Cells
 from geoguesser.geo.cells.factory import make_cells_by_count, make_cells_of_side, restore_cells
-from geoguesser.geo.region import Region, SphereRegion
+from geoguesser.geo.region import Region, SphereRegion, check_degrees
 
 COUNTRY_CELLS, WORLD_CELLS = 60, 240
 POINTS = ("centroid", "clipped", "weighted")
@@ -126,7 +126,7 @@ class Grid:
 def restore_grid(region: Region, state: dict[str, Any]) -> Grid:
     """Restores the grid that `Grid.state` described."""
     parents = state.get("parents")
-    return Grid(
+    grid = Grid(
         region=region,
         cells=restore_cells(state["cells"]),
         kept=np.asarray(state["kept"], dtype=np.int64),
@@ -134,6 +134,16 @@ def restore_grid(region: Region, state: dict[str, Any]) -> Grid:
         touching=np.asarray(state["touching"], dtype=np.int64),
         parents=None if parents is None else np.asarray(parents, dtype=np.int64),
     )
+
+    # The state comes from a file: ids of cells are indices of a table.
+    check_int("grid.cells", grid.cells.count, low=1, high=MAX_CELLS)
+    ids = np.concatenate((grid.kept, grid.touching))
+    is_inside = grid.num_cells > 0 and ids.min() >= 0 and ids.max() < grid.cells.count
+    if not is_inside or check_degrees(grid.class_points_deg).shape != (grid.num_cells, 2):
+        raise ValueError("a grid must have kept cells of its partition, and a class point for each")
+    if grid.parents is not None and (len(grid.parents) != grid.num_cells or grid.parents.min() < 0):
+        raise ValueError("a grid must have the parents of each kept cell")
+    return grid
 
 
 @dataclass(frozen=True, kw_only=True)

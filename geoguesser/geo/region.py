@@ -24,6 +24,7 @@ from geoguesser.geo.boundaries import cut_segments, extract_ring_segments, find_
 from geoguesser.geo.crs import check_crs, compute_spherical_centre, make_equal_area_crs, project_polygons
 from geoguesser.geo.distance import EARTH_RADIUS_KM, from_unit, haversine_km, to_unit
 from geoguesser.geo.score import WORLD_DIAGONAL_KM
+from geoguesser.geo.wkb import load_wkb
 
 ON_LAND_TOLERANCE_M = 0.01  # a snapped point may miss its polygon by a rounding error of 3e-10 m
 BOUNDARY_STEP_DEG = 0.05  # maximum distance of boundary points on the sphere
@@ -307,8 +308,8 @@ def restore_region(state: dict[str, Any]) -> Region:
     if state["kind"] == "world":
         return SphereRegion()
 
-    land: Any = shapely.from_wkb(np.asarray(state["land_wkb"], dtype=np.uint8).tobytes())
-    return PlaneRegion(state["name"], land, pyproj.CRS.from_wkt(state["crs_wkt"]))
+    land = load_wkb(np.asarray(state["land_wkb"], dtype=np.uint8).tobytes())
+    return PlaneRegion(str(state["name"]), land, pyproj.CRS.from_wkt(state["crs_wkt"]))
 
 
 def country(code: str, crs: Any = None) -> PlaneRegion:

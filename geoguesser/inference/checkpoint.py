@@ -17,6 +17,7 @@ from geoguesser.errors import CheckpointError, MissingFileError, first_line
 from geoguesser.geo.region import Region
 from geoguesser.model.network import GeoNetwork
 from geoguesser.system.files import open_replacement
+from geoguesser.system.tensor_files import load_tensors
 from geoguesser.system.versions import __version__
 
 # Heads of format 1 did not standardise their input features.
@@ -52,12 +53,10 @@ def read_checkpoint(file: Path) -> dict[str, Any]:
         CheckpointError: The file is no checkpoint of this package, or has a newer format.
     """
     try:
-        checkpoint: dict[str, Any] = torch.load(file, map_location="cpu", weights_only=True)
+        checkpoint: dict[str, Any] = load_tensors(file)
         version = int(checkpoint["geoguesser"]["format"])
     except Exception as error:
-        reason = first_line(error)
-        if isinstance(error, KeyError) or reason.startswith("Weights only load failed"):
-            reason = "it was written by another program"
+        reason = "it was written by another program" if isinstance(error, KeyError) else first_line(error)
         raise CheckpointError(f"{file} is no checkpoint of geoguesser: {reason}") from error
 
     if version > CHECKPOINT_FORMAT:

@@ -10,6 +10,7 @@ import pandas as pd
 
 from geoguesser.data.place_files import HEADINGS, PlaceFiles, ViewNames
 from geoguesser.errors import DataError, MissingFileError
+from geoguesser.system.tables import read_csv
 
 ID_COLUMNS = ("uuid", "id", "place")
 PATH_COLUMNS = ("path", "file", "image")
@@ -80,7 +81,7 @@ def read_input_table(file: Path, root: str | None) -> list[tuple[str, PlaceFiles
 
 def _read_table(file: Path) -> pd.DataFrame:
     try:
-        table = pd.read_csv(file, dtype=str, keep_default_na=False)
+        table = read_csv(file, dtype=str, keep_default_na=False)
     except (ValueError, OSError) as error:
         # The errors of pandas are ValueErrors.
         raise DataError.at(str(file), f"must be a CSV file in UTF-8 ({str(error).strip()})") from error

@@ -15,7 +15,9 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from geoguesser.errors import first_line
 from geoguesser.system.files import flush_to_disk
+from geoguesser.system.received_files import parse_json
 
 log = logging.getLogger(__name__)
 
@@ -37,6 +39,9 @@ class RowJournal:
         self.rows: dict[str, tuple[str, list[Any]]] = {}
         self._header = {"key": key, "columns": columns}
 
+        # A link would empty or extend a file elsewhere.
+        if file.is_symlink():
+            file.unlink()
         size = self._read() if file.is_file() else 0
         self._stream = file.open("r+b" if size else "wb")
         if size:
@@ -51,7 +56,7 @@ class RowJournal:
         size = data.rfind(b"\n") + 1
         lines = data[:size].splitlines()
         try:
-            header = json.loads(lines[0])
+            header = parse_json(lines[0])
         except (IndexError, ValueError):
             header = None
 
@@ -61,9 +66,14 @@ class RowJournal:
                 log.warning("%s belongs to other runs or settings: starting again", self.file)
             return 0
 
-        for line in lines[1:]:
-            signature, *values = json.loads(line)
-            self.rows[str(values[self.columns.index("uuid")])] = (signature, values)
+        try:
+            for line in lines[1:]:
+                signature, *values = parse_json(line)
+                self.rows[str(values[self.columns.index("uuid")])] = (signature, values)
+        except (ValueError, TypeError, IndexError) as error:
+            log.warning("%s is damaged (%s): starting again", self.file, first_line(error))
+            self.rows.clear()
+            return 0
         return size
 
     def has(self, uuid: str, signature: str) -> bool:

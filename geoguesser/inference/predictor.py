@@ -26,6 +26,7 @@ from geoguesser.inference.checkpoint import (
 from geoguesser.inference.predictions import Predictions, calibrate
 from geoguesser.model.network import GeoNetwork, restore_network
 from geoguesser.model.uncertainty import Calibration, HeadOutput, decode_output, restore_calibration
+from geoguesser.system.tensor_files import limit_allocation
 
 
 @contextmanager
@@ -78,8 +79,9 @@ class Predictor:
         checkpoint = read_checkpoint(file)
 
         with check_record(file, file):
-            predictor = cls.from_record(to_plain_arrays(checkpoint["geoguesser"]))
             state = get_network_state(checkpoint)
+            with limit_allocation(state.values()):
+                predictor = cls.from_record(to_plain_arrays(checkpoint["geoguesser"]))
         load_weights(predictor.network, state, f"{file} does not fit the network that it describes")
         predictor.network.to(device)
         return predictor

@@ -20,6 +20,8 @@ from geoguesser.data.place_files import HEADINGS
 from geoguesser.errors import CheckpointError, MissingFileError, first_line
 from geoguesser.inference.checkpoint import find_checkpoint, make_record
 from geoguesser.inference.predictor import Predictor, check_record, load_weights
+from geoguesser.system.received_files import MAX_JSON_BYTES, parse_json, read_regular
+from geoguesser.system.tensor_files import MAX_FILE_BYTES, limit_allocation
 
 FOLDER_FORMAT = 1
 CONFIG_NAME, WEIGHTS_NAME = "config.json", "model.safetensors"
@@ -73,20 +75,16 @@ def read_model_folder(folder: Path, *, device: str | torch.device = "cpu") -> tu
 
     with check_record(folder, config_file, passed=CheckpointError, remedy=EXPORT_AGAIN):
         network_state = _restore_arrays(config["network"], tensors, weights_file)
-        name = network_state["backbone"]["name"]
-        if ":" in name:
-            # timm would download the model that stands behind the colon.
-            raise CheckpointError.at(str(config_file), "must name a model that timm holds", found=name)
-        predictor = Predictor.from_record(
-            {
-                "region": _restore_arrays(config["region"], tensors, weights_file),
-                "network": network_state,
-                "image": {"size": config["views"]["size"], "fit": config["views"]["fit"]},
-                "data": config["data"],
-                "calibration": config["calibration"],
-                "config": {"extensions": config.get("extensions")},
-            }
-        )
+        record = {
+            "region": _restore_arrays(config["region"], tensors, weights_file),
+            "network": network_state,
+            "image": {"size": config["views"]["size"], "fit": config["views"]["fit"]},
+            "data": config["data"],
+            "calibration": config["calibration"],
+            "config": {"extensions": config.get("extensions")},
+        }
+        with limit_allocation(tensors.values()):
+            predictor = Predictor.from_record(record)
 
     prefix = len(NETWORK_PREFIX)
     weights = {name[prefix:]: value for name, value in tensors.items() if name.startswith(NETWORK_PREFIX)}
@@ -124,8 +122,8 @@ def find_network_file(path: str | Path) -> Path:
 
 def _read_config(file: Path) -> dict[str, Any]:
     try:
-        config = json.loads(file.read_bytes())
-    except (OSError, ValueError, RecursionError) as error:
+        config = parse_json(read_regular(file, MAX_JSON_BYTES))
+    except (OSError, ValueError) as error:
         raise CheckpointError.at(str(file), f"is no description of a model ({first_line(error)})") from error
 
     found = config.get("format") if isinstance(config, dict) else None
@@ -147,7 +145,10 @@ def _read_weights(file: Path, digest: str) -> dict[str, Tensor]:
     if not file.is_file():
         raise MissingFileError.at(str(file), f"must lie beside {CONFIG_NAME}", remedy="Copy the folder again.")
 
-    data = file.read_bytes()
+    try:
+        data = read_regular(file, MAX_FILE_BYTES)
+    except (OSError, ValueError) as error:
+        raise CheckpointError.at(str(file), f"cannot be read ({first_line(error)})") from error
     if hashlib.sha256(data).hexdigest() != digest:
         rule = f"is damaged or of another model: its SHA-256 is not that in {CONFIG_NAME}"
         raise CheckpointError.at(str(file), rule, remedy="Copy the folder again.")

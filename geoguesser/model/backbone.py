@@ -31,6 +31,7 @@ from geoguesser.errors import (
     first_line,
     look_up_kind,
 )
+from geoguesser.system.tensor_files import load_safetensors, load_tensors
 
 # ImageNet weights in pip packages: model -> (package, class with get_model_file_path).
 PIP_WEIGHTS = {
@@ -277,8 +278,15 @@ def restore_backbone(state: dict[str, Any]) -> Backbone:
 
 
 def _create(name: object) -> nn.Module:
+    """Makes a model of timm's own list, without weights.
+
+    timm would fetch other names from its hub (`hf-hub:OWNER/NAME`) or read a folder (`local-dir:FOLDER`). The name
+    may come from a checkpoint or a recorded config, so that these are never accepted.
+    """
     try:
-        return timm.create_model(str(name), pretrained=False, num_classes=0)
+        if not (isinstance(name, str) and (timm.is_model(name) or timm.models.is_model_pretrained(name))):
+            raise ValueError("the name is not in timm's list")
+        return timm.create_model(name, pretrained=False, num_classes=0)
     except (RuntimeError, ValueError, KeyError, AssertionError) as error:
         base = _get_base_name(str(name))
         tagged = timm.list_models(f"{base}.*", pretrained=True)[:5]
@@ -307,12 +315,8 @@ def _load_file(model: nn.Module, path: Path) -> None:
 
     where = f"backbone.weights {path}"
     try:
-        if path.suffix == ".safetensors":
-            from safetensors.torch import load_file
-
-            state: Any = load_file(path)
-        else:
-            state = torch.load(path, map_location="cpu", weights_only=True)
+        is_safetensors = path.suffix == ".safetensors"
+        state: Any = load_safetensors(path) if is_safetensors else load_tensors(path, accept_legacy=True)
     except Exception as error:
         rule = f"must hold nothing but tensors ({first_line(error)})"
         raise WeightsError.at(where, rule, remedy=WEIGHTS_REMEDY) from error
@@ -370,7 +374,7 @@ def _load_pip(model: nn.Module, name: str) -> None:
         raise WeightsError.at(f"backbone.name {name}", rule, remedy=remedy) from error
 
     # The package's weights include the classifier.
-    given = list(torch.load(path, map_location="cpu", weights_only=True).items())
+    given = list(load_tensors(Path(path), accept_legacy=True).items())
     expected = list(timm.create_model(base, pretrained=False).state_dict().items())
     if len(given) != len(expected) or not all(
         tensor.shape == other.shape and key.split(".")[-1] == timm_key.split(".")[-1]

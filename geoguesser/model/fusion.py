@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from geoguesser.errors import ConfigError, check_int, check_number, look_up_kind
 
 NUM_VIEWS = 4
+MAX_WIDTH, MAX_LAYERS = 16_384, 64
 
 # Initial size of the attention branch, for hidden values of size 1.
 BRANCH_INIT_SIZE = 0.01
@@ -158,8 +159,8 @@ class AttentionFusion(Fusion):
         view_dropout: float = 0.0,
     ) -> None:
         super().__init__(feature_size, feature_size, view_dropout)
-        self.width = feature_size if width is None else check_int("fusion.width", width, low=1)
-        self.layers = check_int("fusion.layers", layers, low=1)
+        self.width = feature_size if width is None else check_int("fusion.width", width, low=1, high=MAX_WIDTH)
+        self.layers = check_int("fusion.layers", layers, low=1, high=MAX_LAYERS)
         self.heads = check_int("fusion.heads", heads, low=1)
         if self.width % self.heads:
             raise ConfigError.at("fusion.width", f"must be a multiple of fusion.heads={heads}", found=self.width)

@@ -35,6 +35,7 @@ from scipy.optimize import minimize_scalar
 from torch import Tensor
 
 from geoguesser.arrays import BoolArray, FloatArray, IntArray
+from geoguesser.errors import check_choice, check_int, check_number
 from geoguesser.geo.distance import EARTH_RADIUS_KM, to_unit
 from geoguesser.model import conformal
 from geoguesser.model.heads.base import Head
@@ -217,7 +218,17 @@ class Calibration:
 
 
 def restore_calibration(state: dict[str, Any]) -> Calibration:
-    """Makes the calibration that `Calibration.state` described."""
+    """Makes the calibration that `Calibration.state` described; raises ConfigError for a value of another kind."""
+    check_int("calibration.places", state["places"], low=1)
+    check_number("calibration.scale", state["scale"], low=0.0)
+    if state["temperature"] is not None:
+        check_number("calibration.temperature", state["temperature"], low=0.0, open_low=True)
+    for name in ("mass", "stretch"):
+        levels = state[name] if name == "stretch" or state[name] is not None else {}
+        for level, value in levels.items():
+            check_choice(f"calibration.{name}", level, tuple(LEVELS))
+            if value is not None:
+                check_number(f"calibration.{name}.{level}", value)
     return Calibration(**state)
 
 

@@ -22,7 +22,7 @@ from typing import Any
 from geoguesser.runs.config_keys import remove_secrets
 from geoguesser.system.files import write_json
 from geoguesser.system.locks import FileLock
-from geoguesser.system.received_files import read_json
+from geoguesser.system.received_files import is_plain_name, read_json
 
 # Environment variable: id of the command that a job belongs to, in all of its processes.
 COMMAND_VARIABLE = "GEOGUESSER_SWEEP_COMMAND"
@@ -74,8 +74,9 @@ class SweepFolder:
     def outcomes(self) -> list[dict[str, Any]]:
         """Returns all records of this command by job number; a job whose process died is interrupted."""
         records = [read_json(path) for path in self._outcome_folder.glob("*.json")]
+        records = [record for record in records if is_plain_name(record["job"])]
         for record in records:
-            if record["outcome"] == "running" and not is_running(self.path / Path(record["job"]).name):
+            if record["outcome"] == "running" and not is_running(self.path / record["job"]):
                 record["outcome"] = "interrupted"
         return sorted(records, key=lambda record: record["number"])
 

@@ -20,8 +20,9 @@ import pytorch_lightning as pl
 import torch
 from pytorch_lightning.callbacks import Callback, ModelCheckpoint
 
-from geoguesser.errors import check_int
+from geoguesser.errors import CheckpointError, check_int
 from geoguesser.system.files import open_replacement, replace_file
+from geoguesser.system.received_files import is_plain_name
 from geoguesser.training.module import MONITOR
 
 
@@ -36,8 +37,14 @@ class NamedCheckpoint(ModelCheckpoint):
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         folder = str(self.dirpath)
-        # A checkpoint may come from somebody else: Lightning must remove no files of other folders.
-        state = _map_paths(state_dict, lambda path: str(Path(folder) / Path(path).name) if path else path, folder)
+
+        # Lightning removes the files of this state when it saves better ones.
+        def locate(name: str) -> str:
+            if name and not is_plain_name(name):
+                raise CheckpointError.at("the checkpoint", "must name checkpoints of its own folder", found=name)
+            return str(Path(folder) / name) if name else name
+
+        state = _map_paths(state_dict, locate, folder)
         super().load_state_dict(state)
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import os
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytorch_lightning as pl
@@ -19,6 +20,7 @@ from geoguesser.model.fusion import drop_views
 from geoguesser.model.losses import LossTarget
 from geoguesser.model.metrics import PlaceErrors, PlaceResults, summarise_errors
 from geoguesser.model.network import GeoNetwork
+from geoguesser.system.files import open_replacement
 from geoguesser.training.finetuning import Finetuning
 from geoguesser.training.optimizer import OptimizerSpec
 from geoguesser.training.schedule import Schedule, compute_rates
@@ -192,7 +194,8 @@ class GeoLightningModule(pl.LightningModule):
         results = self._log_errors("test")
         if self.results_file is not None and self.trainer.is_global_zero:
             saved = {name: getattr(results, name).cpu() for name in ("index", "predicted_deg", "hits")}
-            torch.save(saved, self.results_file)
+            with open_replacement(Path(self.results_file)) as stream:
+                torch.save(saved, stream)
 
     # Checkpoints
 

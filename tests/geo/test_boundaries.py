@@ -225,7 +225,7 @@ def test_a_missing_file_is_named(tmp_path: Path) -> None:
         ("land.geojson", "hello", "cannot be read as GeoJSON, GeoPackage or Shapefile"),
         ("land.geojson", "", "cannot be read as GeoJSON, GeoPackage or Shapefile"),
         ("land.geojson", '{"type": "FeatureCollection", "features": [', "cannot be read as GeoJSON"),
-        ("places.csv", "id,latitude\na,45\n", "holds no geometry"),
+        ("places.csv", "id,latitude\na,45\n", "(its contents are none of these formats)"),
     ],
 )
 def test_files_of_other_kinds_are_refused(tmp_path: Path, name: str, content: str, rule: str) -> None:

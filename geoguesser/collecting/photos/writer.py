@@ -5,7 +5,6 @@ Views are re-encoded, so that EXIF, position and camera of the original are not 
 
 from __future__ import annotations
 
-import json
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -21,6 +20,7 @@ from geoguesser.collecting.output_files import convert_write_errors
 from geoguesser.data.images import SUFFIXES, decode_rgb, read_bytes, read_header
 from geoguesser.errors import ConfigError, DataError, MissingFileError
 from geoguesser.system.files import flush_to_disk, replace_folder, write_csv, write_json
+from geoguesser.system.received_files import read_json
 
 WRITE_REMEDY = "Free disk space, make the folder writable, or choose another with out=FOLDER."
 
@@ -121,8 +121,8 @@ def record_settings(out: Path, settings: dict[str, Any]) -> None:
     file = out / "settings.json"
     if file.is_file():
         try:
-            old = json.loads(file.read_text(encoding="utf-8"))
-        except ValueError as error:
+            old = dict(read_json(file))
+        except (ValueError, TypeError) as error:
             raise DataError.at(
                 str(file), "must be valid JSON", remedy="Choose another folder with out=FOLDER."
             ) from error

@@ -7,20 +7,21 @@ again, even if it is missing in the database.
 from __future__ import annotations
 
 import asyncio
-import json
 import sqlite3
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
-from geoguesser.collecting.database import Database
+from geoguesser.collecting.database import DATABASE_NAME, Database
 from geoguesser.collecting.output_files import get_complete_view_size, get_view_path, write_view
 from geoguesser.collecting.pipeline.worker_pool import run_workers
 from geoguesser.collecting.providers.base import Panorama, Provider
 from geoguesser.collecting.providers.http_client import HttpClient
 from geoguesser.collecting.providers.http_responses import NotFoundError, RequestFailedError
 from geoguesser.data.place_files import HEADINGS
+from geoguesser.errors import StoreError, first_line
+from geoguesser.system.received_files import parse_json
 
 DOWNLOAD_BATCH_SIZE = 64
 
@@ -116,8 +117,12 @@ def _load_wanted_places(db: sqlite3.Connection, *, provider: str, last: int) -> 
     )
     places = []
     for number, uuid, panorama_id, latitude, longitude, extra, headings in rows:
-        panorama = Panorama(panorama_id, latitude, longitude, extra=json.loads(extra))
-        recorded = frozenset(map(int, headings.split(","))) if headings else frozenset()
+        try:
+            panorama = Panorama(panorama_id, latitude, longitude, extra=parse_json(extra))
+            recorded = frozenset(map(int, headings.split(","))) if headings else frozenset()
+        except (ValueError, TypeError) as error:
+            rule = f"holds a damaged place ({first_line(error)})"
+            raise StoreError.at(f"{DATABASE_NAME}, place {number}", rule) from error
         places.append(PendingPlace(number, uuid, panorama, recorded))
     return places
 

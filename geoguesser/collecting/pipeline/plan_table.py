@@ -29,14 +29,13 @@ def check_plan_settings(database: Database, settings: dict[str, Any]) -> bool:
 
     Raises ConfigError if the plan was made with other settings.
     """
-    text = database.get_meta("plan")
-    if text is None:
+    old = database.get_settings("plan")
+    if old is None:
         return False
 
-    old = json.loads(text)
     changed = sorted(key for key in old.keys() | settings.keys() if old.get(key) != settings.get(key))
     if changed in ([], ["places"]):
-        return not changed or int(settings["places"]) <= int(old["places"])
+        return not changed or int(settings["places"]) <= int(old.get("places") or 0)
     raise ConfigError(
         f"out={database.folder} holds a plan made with {_format_change(changed[0], old, settings)}. Give "
         "the same settings (more places are added to the plan), or plan in another folder."
@@ -53,16 +52,15 @@ def record_provider(database: Database, name: str, view_settings: Mapping[str, A
     Raises ConfigError if the folder has answers of another provider, or for other views.
     """
     settings = {"provider": name, **{f"provider.{key}": value for key, value in view_settings.items()}}
-    text = database.get_meta("provider")
+    old = database.get_settings("provider")
     (answered,) = database.query("SELECT count(*) FROM points WHERE state NOT IN ('planned', 'failed')")[0]
 
     # Before the first answer (for example after a wrong key) there is nothing that could be mixed.
-    if text is None or not answered:
+    if old is None or not answered:
         statement = "INSERT OR REPLACE INTO meta VALUES ('provider', ?)"
         database.write(lambda db: db.execute(statement, (json.dumps(settings),)))
         return
 
-    old = json.loads(text)
     for key in sorted(old.keys() | settings.keys()):
         if old.get(key) != settings.get(key):
             raise ConfigError(

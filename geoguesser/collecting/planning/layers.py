@@ -16,6 +16,7 @@ from geoguesser.errors import DataError, MissingFileError, RegionError, first_li
 from geoguesser.geo.boundaries import find_nearest_on_segments
 from geoguesser.geo.distance import chord_to_km, compute_chord, haversine_km, to_unit
 from geoguesser.geo.region import check_degrees
+from geoguesser.geo.vector_files import read_vector_file
 
 # Length of the longest piece in the index. It is increased if there would be more pieces than MAX_PIECES.
 PIECE_KM = 0.1
@@ -149,24 +150,22 @@ def read_layer(path: str | Path, key: str = "strategy.near") -> Layer:
     import geopandas
 
     try:
-        table = geopandas.read_file(file)
-    except Exception as error:
+        geometries, crs = read_vector_file(file)
+    except (OSError, ValueError) as error:
         rule = f"cannot be read as a vector layer ({first_line(error)})"
         raise DataError.at(where, rule, remedy=LAYER_REMEDY) from error
 
-    # A file without geometries gives a plain table.
-    geometries = table.geometry.dropna().to_numpy() if isinstance(table, geopandas.GeoDataFrame) else np.array([])
     geometries = geometries[~shapely.is_empty(geometries)]
     if not len(geometries):
         rule = "must hold at least one line, point or polygon"
         raise DataError.at(where, rule, found="none", remedy=LAYER_REMEDY)
-    if table.crs is None:
+    if crs is None:
         raise DataError.at(where, "must state the CRS of its coordinates", found="no CRS", remedy="Assign a CRS.")
 
     # A line that is straight in a projection is curved in degrees, so it gets vertices along its way.
-    if table.crs.is_projected:
-        geometries = shapely.segmentize(geometries, MAX_STEP_M / table.crs.axis_info[0].unit_conversion_factor)
-    degrees = geopandas.GeoSeries(geometries, crs=table.crs).to_crs(4326).to_numpy()
+    if crs.is_projected:
+        geometries = shapely.segmentize(geometries, MAX_STEP_M / crs.axis_info[0].unit_conversion_factor)
+    degrees = geopandas.GeoSeries(geometries, crs=crs).to_crs(4326).to_numpy()
 
     try:
         check_degrees(shapely.get_coordinates(degrees)[:, ::-1])

@@ -10,7 +10,7 @@ DIR/views/px112-crop/KEY.npz      statistics and findings of its images
 
 from __future__ import annotations
 
-import json
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -27,9 +27,12 @@ from torch import Tensor
 
 from geoguesser.arrays import BoolArray, ByteArray, IntArray
 from geoguesser.data.images import ImageSpec
-from geoguesser.data.place_files import HEADINGS
+from geoguesser.data.place_files import HEADINGS, check_inside
 from geoguesser.data.views import Views
 from geoguesser.errors import ConfigError, MissingFileError, StoreError, first_line
+from geoguesser.system.received_files import is_plain_name, read_json
+from geoguesser.system.tables import read_parquet
+from geoguesser.system.tensor_files import load_arrays, map_array
 
 STORE_FORMAT_VERSION = 1
 MANIFEST = "store.json"
@@ -67,15 +70,22 @@ class Store:
         for name, size in store.manifest["files"].items():
             if not match_file_sizes(folder, {name: size}):
                 raise StoreError.at(str(folder / name), f"must have {size:,} bytes", remedy=REPACK)
+            store.locate(name)
 
         for name, entry in store.manifest["images"].items():
             for shard, places in zip(entry["shards"], store.manifest["shard_places"], strict=True):
-                file = folder / "views" / name / f"{shard}.bin"
+                file = store.locate("views", name, f"{shard}.bin")
                 expected = places * count_place_bytes(entry["size"])
                 size = file.stat().st_size if file.is_file() else 0
                 if size != expected:
                     raise StoreError.at(str(file), f"must have {expected:,} bytes", found=size, remedy=REPACK)
         return store
+
+    def locate(self, *names: str) -> Path:
+        """Returns the path of a file of the store; raises DataError if a link leads out of the store."""
+        file = self.folder.joinpath(*names)
+        check_inside(str(file), os.path.realpath(self.folder))
+        return file
 
     @property
     def label(self) -> str:
@@ -121,11 +131,16 @@ class Store:
     @cached_property
     def _table(self) -> pd.DataFrame:
         """Table of places, read once because mask and views need it as well."""
-        file = self.folder / self.manifest["table"]
+        file = self.locate(self.manifest["table"])
         try:
-            table = pd.read_parquet(file)
-        except Exception as error:
-            # pyarrow raises errors of its own types.
+            table = read_parquet(file)
+            places = np.asarray(self.manifest["shard_places"])
+            shard, slot = (table[name].to_numpy(dtype=np.int64) for name in ("shard", "slot"))
+            if ((shard < 0) | (shard >= len(places))).any() or ((slot < 0) | (slot >= places[shard])).any():
+                raise ValueError("it names places that the shards do not hold")
+            if not all(is_plain_name(uuid) for uuid in table["uuid"]):
+                raise ValueError("an id is not the plain name of a folder")
+        except (OSError, ValueError, TypeError, KeyError) as error:
             raise StoreError.at(str(file), f"cannot be read ({first_line(error)})", remedy=SPLITS_LOST) from error
         return table.assign(row=str(self.folder) + " place " + table["uuid"])
 
@@ -136,34 +151,38 @@ class Store:
 
     def digests(self) -> npt.NDArray[np.uint64]:
         """Returns (N, 4, 2) digests of the image files."""
-        return self._facts("digests")
+        return self._facts("digests", (4, 2))
 
     def sums(self, image: ImageSpec) -> IntArray:
         """Returns (N, 2, 3) sums of pixels and of their squares over the used views of each place, by channel."""
-        return self._facts(f"sums {image.name}")
+        return self._facts(f"sums {image.name}", (2, 3))
 
     def thumbnails(self) -> ByteArray:
         """Returns (N, 4, 3, 8, 8) thumbnails, memory-mapped."""
-        file = self.folder / self.manifest["thumbnails"]
+        file = self.locate(self.manifest["thumbnails"])
         with _convert_read_errors(file):
-            thumbnails: ByteArray = np.load(file, mmap_mode="r")
-        return thumbnails
+            return self._check_rows(map_array(file), (4, 3, 8, 8))
 
     def views(self, image: ImageSpec) -> StoreViews:
         """Returns the views of one size by row; raises ConfigError if the store lacks this size and fit."""
         self.check_image(image)
         shape = (4, 3, image.size, image.size)
-        folder, shards = self.folder / "views" / image.name, self.manifest["images"][image.name]["shards"]
-        maps = [
-            np.memmap(folder / f"{shard}.bin", dtype=np.uint8, mode="r").reshape(-1, *shape) for shard in shards
-        ]
+        shards = self.manifest["images"][image.name]["shards"]
+        files = [self.locate("views", image.name, f"{shard}.bin") for shard in shards]
+        maps = [np.memmap(file, dtype=np.uint8, mode="r").reshape(-1, *shape) for file in files]
         table = self.table()
         return StoreViews(maps, table["shard"].to_numpy(), table["slot"].to_numpy())
 
-    def _facts(self, name: str) -> Any:
-        file = self.folder / self.manifest["facts"]
-        with _convert_read_errors(file), file.open("rb") as stream, np.load(stream) as facts:
-            return facts[name]
+    def _facts(self, name: str, shape: tuple[int, ...]) -> Any:
+        file = self.locate(self.manifest["facts"])
+        with _convert_read_errors(file):
+            return self._check_rows(load_arrays(file, [name])[name], shape)
+
+    def _check_rows(self, array: npt.NDArray[Any], shape: tuple[int, ...]) -> Any:
+        """Returns an array of integers if it has a row of this shape per place."""
+        if array.dtype.kind not in "iu" or array.shape != (len(self.table()), *shape):
+            raise ValueError(f"it has {array.dtype} of shape {array.shape}, which the table of places does not")
+        return array
 
 
 class StoreViews(Views):
@@ -201,9 +220,9 @@ def read_manifest(folder: Path) -> dict[str, Any]:
     """Reads store.json; raises StoreError if it is not the manifest of a store, or is of a newer format."""
     file = folder / MANIFEST
     try:
-        manifest: dict[str, Any] = json.loads(file.read_text(encoding="utf-8"))
+        manifest: dict[str, Any] = read_json(file)
         form = int(manifest["format"])
-    except (OSError, ValueError, KeyError, TypeError) as error:
+    except (OSError, ValueError, KeyError, TypeError, OverflowError) as error:
         raise StoreError.at(
             str(file), f"is not the manifest of a store ({first_line(error)})", remedy=SPLITS_LOST
         ) from error
@@ -213,11 +232,30 @@ def read_manifest(folder: Path) -> dict[str, Any]:
         )
 
     missing = [key for key in FIELDS if key not in manifest]
-    shards = {len(entry["shards"]) for entry in manifest.get("images", {}).values()}
-    if missing or shards != {len(manifest["shard_places"])}:
-        defect = f"lacks {', '.join(missing)}" if missing else "names more shards for one size than for another"
-        raise StoreError.at(str(file), f"is not the manifest of a store (it {defect})", remedy=SPLITS_LOST)
+    try:
+        defect = f"it lacks {', '.join(missing)}" if missing else _find_defect(manifest)
+    except (TypeError, AttributeError, KeyError, ConfigError) as error:
+        defect = first_line(error)
+    if defect:
+        raise StoreError.at(str(file), f"is not the manifest of a store ({defect})", remedy=SPLITS_LOST)
     return manifest
+
+
+def _find_defect(manifest: dict[str, Any]) -> str:
+    """Returns why the names and numbers of a manifest cannot be those of a store; an empty string if they can."""
+    images: dict[str, Any] = manifest["images"]
+    places = manifest["shard_places"]
+    names = [manifest["table"], manifest["facts"], manifest["thumbnails"], *manifest["files"]]
+    names += [shard for entry in images.values() for shard in entry["shards"]]
+    if {len(entry["shards"]) for entry in images.values()} != {len(places)}:
+        return "it names more shards for one size than for another"
+    wrong = [name for name in names if not is_plain_name(name)]
+    wrong += [key for key, entry in images.items() if ImageSpec(size=entry["size"], fit=entry["fit"]).name != key]
+    if wrong:
+        return f"it names {str(wrong[0])[:80]!r}, which is no file of a store"
+    if not all(type(count) is int and 0 <= count < 2**48 for count in (*places, *manifest["files"].values())):
+        return "it holds a size that is no size"
+    return ""
 
 
 @contextmanager

@@ -17,6 +17,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
+from zipfile import BadZipFile
 
 import numpy as np
 from tqdm import tqdm
@@ -29,6 +30,8 @@ from geoguesser.data.place_files import PlaceFiles
 from geoguesser.data.store.reader import count_place_bytes
 from geoguesser.errors import MissingFileError, StoreError
 from geoguesser.system.files import Replacement, open_replacement
+from geoguesser.system.received_files import parse_json
+from geoguesser.system.tensor_files import load_arrays
 
 # 147 MiB at 112 px: a suitable size for object storage, and two seconds of work for two cores.
 SHARD_PLACES = 1024
@@ -106,6 +109,11 @@ def pack_shards(
         for shard in shards:
             packed.shards.setdefault(shard.spec.name, []).append(shard.name)
     if out is not None:
+        for folder in (out / "views", *(out / "views" / spec.name for spec in specs)):
+            if folder.is_symlink():
+                raise StoreError.at(
+                    str(folder), "must be a folder of the store, and is a link", remedy="Remove it."
+                )
         _check_space(out, [shard for _, _, shards in jobs for shard in shards])
 
     # A thread flushes complete shards to the disk while the next shard is packed.
@@ -186,11 +194,11 @@ class _Shard:
             return False
 
         try:
-            with np.load(file) as arrays:
-                stats = ImageStats(arrays["views"], arrays["thumbnails"], arrays["sums"])
-                findings = [tuple(finding) for finding in json.loads(str(arrays["found"]))]
-                num_unreadable = int(arrays["unreadable"])
-        except (OSError, ValueError, KeyError):
+            arrays = load_arrays(file, ("views", "thumbnails", "sums", "found", "unreadable"))
+            stats = ImageStats(arrays["views"], arrays["thumbnails"], arrays["sums"])
+            findings = [tuple(finding) for finding in parse_json(str(arrays["found"]))]
+            num_unreadable = int(arrays["unreadable"])
+        except (OSError, ValueError, KeyError, TypeError, BadZipFile):
             return False
 
         # Files that could not be read then may be readable now.

@@ -23,6 +23,7 @@ from geoguesser.data.store.reader import MANIFEST, MASK_COLUMNS, STORE_FORMAT_VE
 from geoguesser.data.store.shards import compute_shard_ranges, convert_write_errors
 from geoguesser.system.disk_cache import compute_digest
 from geoguesser.system.files import get_target_name, open_replacement, write_bytes
+from geoguesser.system.tensor_files import load_arrays
 from geoguesser.system.versions import __version__
 
 log = logging.getLogger(__name__)
@@ -188,8 +189,8 @@ def _copy_thumbnails(file: Any, shards: list[Path], starts: IntArray, rows: IntA
     ends = np.append(starts[1:], np.iinfo(np.int64).max)
     for shard, start, end in zip(shards, starts, ends, strict=True):
         slots = rows[(rows >= start) & (rows < end)] - start
-        with np.load(shard) as arrays:
-            file.write(np.ascontiguousarray(arrays["thumbnails"][slots]).tobytes())
+        thumbnails = load_arrays(shard, ["thumbnails"])["thumbnails"]
+        file.write(np.ascontiguousarray(thumbnails[slots]).tobytes())
 
 
 def is_store_file(name: str) -> bool:

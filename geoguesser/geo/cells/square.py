@@ -33,6 +33,8 @@ class StripCells(BoxCells):
         self.rows, self.west = np.asarray(rows, dtype=np.float64), np.asarray(west, dtype=np.float64)
         self.per_row, self.owners = np.asarray(per_row, dtype=np.int64), np.asarray(owners, dtype=np.int64)
         self.count = len(self.west)
+        if self.per_row.min() < 1 or self.per_row.sum() != self.count:
+            raise ValueError("per_row must count the boxes of west")
 
         # The first box of each row, the row of each box, and the key by which `locate_chart` searches.
         self._first = np.cumsum(self.per_row) - self.per_row

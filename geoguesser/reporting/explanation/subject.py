@@ -26,6 +26,7 @@ from geoguesser.reporting.explanation.place_plots import PlaceImages
 from geoguesser.reporting.maps import pick_by_rank
 from geoguesser.runs.run_folder import Run
 from geoguesser.runs.run_images import Source, find_sources, load_arrays
+from geoguesser.system.tables import read_csv
 
 # Number of places per batch of the leave-one-out predictions.
 BATCH_SIZE = 256
@@ -183,7 +184,7 @@ def _load_calibration(
     file = run.folder / "places.csv"
     if predictor.uncertainty is None or not file.is_file():
         return None
-    table = pd.read_csv(file, dtype={"uuid": str}, keep_default_na=False)
+    table = read_csv(file, dtype={"uuid": str}, keep_default_na=False)
     if "calibration" not in table:
         return None
     table = table[table["calibration"].astype(str) == "True"].iloc[:max_places]

@@ -1,0 +1,169 @@
+"""Tables that somebody else may have made: CSV and Parquet, with bounds on what they become in memory."""
+
+from __future__ import annotations
+
+import csv
+import io
+from pathlib import Path
+from typing import IO, Any
+
+import pandas as pd
+
+from geoguesser.system.received_files import open_regular
+
+MAX_FILE_BYTES = 2**32
+MAX_COLUMNS = 1000
+# A Parquet file may take this much in memory, and more in proportion to its own size.
+MIN_PARQUET_BYTES, MAX_PARQUET_RATIO = 2**27, 16
+# Bytes of a page from which its header is read.
+PAGE_HEAD_BYTES = 2**16
+# Encodings of pages whose values are as long as their bytes: plain, dictionary, and those of numbers. Another one
+# builds each text from the one before, so that a few bytes become megabytes.
+ENCODINGS = (0, 2, 3, 4, 5, 6, 8, 9)
+
+
+def read_csv(file: Path, *, sep: str = ",", **options: Any) -> pd.DataFrame:
+    """Reads a CSV file with `pandas.read_csv`.
+
+    Raises:
+        ValueError, OSError: The file is no regular file, has too many columns, or cannot be read.
+    """
+    with open_regular(file, MAX_FILE_BYTES) as stream:
+        # The first line that is not blank decides the columns, and the second one the index.
+        text = io.TextIOWrapper(stream, encoding="utf-8", errors="replace", newline="")
+        rows = csv.reader(text, delimiter=sep)
+        try:
+            for _ in range(2):
+                fields = next((row for row in rows if row), [])
+                if len(fields) > MAX_COLUMNS:
+                    raise ValueError(f"must have at most {MAX_COLUMNS:,} columns, got {len(fields):,}")
+        except csv.Error as error:
+            raise ValueError(str(error)) from error
+        text.detach()
+        stream.seek(0)
+        return pd.read_csv(stream, sep=sep, **options)
+
+
+def read_parquet(file: Path) -> pd.DataFrame:
+    """Reads a Parquet file of plain columns.
+
+    Raises:
+        ValueError, OSError: The file is no regular file, has other columns, is damaged, or too large in memory.
+    """
+    import pyarrow as pa
+    import pyarrow.compute as pc
+    import pyarrow.parquet as pq
+
+    with open_regular(file, MAX_FILE_BYTES) as stream:
+        max_bytes = MIN_PARQUET_BYTES + MAX_PARQUET_RATIO * stream.seek(0, io.SEEK_END)
+        try:
+            schema = pq.read_schema(stream)
+            texts = [field.name for field in schema if _is_text(field.type)]
+            parquet = pq.ParquetFile(stream, read_dictionary=texts, pre_buffer=False)
+            metadata = parquet.metadata
+            if not all(_is_plain(field.type) for field in schema) or metadata.num_columns > MAX_COLUMNS:
+                raise ValueError(f"must have at most {MAX_COLUMNS:,} columns, of numbers and texts")
+
+            groups = [metadata.row_group(number) for number in range(metadata.num_row_groups)]
+            rows = max(metadata.num_rows, sum(group.num_rows for group in groups))
+            _check_memory(8 * rows * metadata.num_columns, max_bytes)
+            _check_memory(sum(_sum_pages(stream, group, max_bytes) for group in groups), max_bytes)
+
+            # Texts are read as their distinct values, and are long only once these are repeated.
+            table = parquet.read().replace_schema_metadata(None)
+            lengths = (
+                pc.sum(pc.take(pc.binary_length(chunk.dictionary), chunk.indices)).as_py() or 0
+                for column in table.columns
+                for chunk in column.chunks
+                if pa.types.is_dictionary(chunk.type) and _is_text(chunk.type.value_type)
+            )
+            _check_memory(sum(lengths), max_bytes)
+            return table.cast(schema.remove_metadata()).to_pandas()
+        except (pa.ArrowException, NotImplementedError, MemoryError, OverflowError) as error:
+            raise ValueError(f"is no usable Parquet file ({error})") from error
+
+
+def _is_text(kind: Any) -> bool:
+    import pyarrow as pa
+
+    tests = (pa.types.is_string, pa.types.is_large_string, pa.types.is_binary, pa.types.is_large_binary)
+    return any(test(kind) for test in tests)
+
+
+def _is_plain(kind: Any) -> bool:
+    import pyarrow as pa
+
+    tests = (pa.types.is_primitive, pa.types.is_decimal, pa.types.is_null, _is_text)
+    return any(test(kind.value_type if pa.types.is_dictionary(kind) else kind) for test in tests)
+
+
+def _check_memory(num_bytes: int, max_bytes: int) -> None:
+    if num_bytes > max_bytes:
+        raise ValueError(f"must take at most {max_bytes:,} bytes in memory for its size, needs {num_bytes:,}")
+
+
+def _sum_pages(stream: IO[bytes], group: Any, max_bytes: int) -> int:
+    """Sums the sizes of a row group's pages after decompression, from the headers that the decoder obeys."""
+    total = 0
+    for number in range(group.num_columns):
+        column = group.column(number)
+        position, dictionary = column.data_page_offset, column.dictionary_page_offset
+        if column.has_dictionary_page and 0 < dictionary < position:
+            position = dictionary
+        end = position + column.total_compressed_size
+        while position < end:
+            stream.seek(position)
+            try:
+                header, length = _read_struct(stream.read(PAGE_HEAD_BYTES), 0)
+                page = header.get(5) or header.get(7) or header[8]
+                encoding, sizes = page.get(4 if 8 in header else 2), (header[2], header[3])
+            except (LookupError, AttributeError) as error:
+                raise ValueError("holds a damaged page") from error
+            if encoding not in ENCODINGS or min(sizes) < 0:
+                raise ValueError("holds a page of an encoding that is not read; write it with the usual settings")
+            total += header[2]
+            position += length + header[3]
+        _check_memory(total, max_bytes)
+    return total
+
+
+def _read_struct(data: bytes, position: int, depth: int = 0) -> tuple[dict[int, Any], int]:
+    """Reads a struct of Thrift's compact protocol from the start of a page: values by field, and its end.
+
+    Source: https://github.com/apache/thrift/blob/master/doc/specs/thrift-compact-protocol.md
+    """
+    fields: dict[int, Any] = {}
+    field = 0
+    while (head := data[position]) != 0:
+        position += 1
+        kind, step = head & 15, head >> 4
+        if step == 0:
+            number, position = _read_varint(data, position)
+            step = (number >> 1 ^ -(number & 1)) - field
+        field += step
+
+        if kind in (1, 2):
+            fields[field] = kind == 1
+        elif kind in (4, 5, 6):
+            number, position = _read_varint(data, position)
+            fields[field] = number >> 1 ^ -(number & 1)
+        elif kind == 8:
+            length, position = _read_varint(data, position)
+            position += length
+        elif kind == 12 and depth < 4:
+            fields[field], position = _read_struct(data, position, depth + 1)
+        else:
+            raise ValueError("holds a damaged page")
+    return fields, position + 1
+
+
+def _read_varint(data: bytes, position: int) -> tuple[int, int]:
+    value = shift = 0
+    while True:
+        byte = data[position]
+        value |= (byte & 127) << shift
+        position, shift = position + 1, shift + 7
+        if byte < 128:
+            return value, position
+        if shift > 63:
+            raise ValueError("holds a damaged page")
