@@ -199,7 +199,7 @@ def test_a_link_that_leads_out_is_always_refused(linked: str, on_bad: dict[str, 
     outside = root / "images-of-others"  # a name that begins like the images folder's
     shutil.move(link, outside)
     link.symlink_to(os.path.relpath(outside, link.parent))
-    rule = f"{link} must not lead out of its images folder {root}/images, got {str(outside)!r}."
+    rule = f"{link} must not lead out of its folder {root}/images, got {str(outside)!r}."
     assert refusal(root, **on_bad).startswith(rule)
 
 

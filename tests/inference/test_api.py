@@ -192,8 +192,8 @@ def refused(folder: Path) -> str:
         ({"views": {"size": 3, "fit": "crop"}}, r"does not describe a model \(ConfigError: image.size must be"),
         ({"region": {}}, r"does not describe a model \(KeyError: 'kind'"),
         (
-            {"network": {"backbone": {"kind": "timm", "name": "hf-hub:somebody/something"}}},
-            "does not describe a model .*backbone.name must be a model that timm .*hf-hub:somebody/something",
+            {"network": {"backbone": {"kind": "timm", "name": "hf-hub:a/b", "mean": [0], "std": [1]}}},
+            "does not describe a model .*backbone.name must be a model that timm .*got 'hf-hub:a/b'",
         ),
     ],
 )

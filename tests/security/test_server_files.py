@@ -65,7 +65,7 @@ def test_no_id_leads_out_of_the_images_folder(root, uuid):
 
 
 def test_links_of_views_are_refused(root):
-    with pytest.raises(DataError, match="must not lead out of its images folder"):
+    with pytest.raises(DataError, match="must not lead out of its folder"):
         find_place(root, "linked_view")
     assert load_photos("linked_view", [root]) is None
     assert load_pixels("linked_view", [root], ImageSpec(size=32)) is None
