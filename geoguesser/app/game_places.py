@@ -13,13 +13,13 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pandas as pd
 import simplejpeg
 
 from geoguesser.arrays import ByteArray, FloatArray
 from geoguesser.data.images import decode_shrunk
 from geoguesser.errors import DataError, GeoguesserError, first_line
 from geoguesser.runs.run_images import Source, find_present_views, find_source, find_sources, read_picture
+from geoguesser.system.tables import read_csv
 
 log = logging.getLogger(__name__)
 # Longer side of a photo in the game: enough for half the width of a desktop screen.
@@ -76,11 +76,11 @@ def find_game_places(folder: Path, config: Mapping[str, Any]) -> GamePlaces:
         DataError: If there are none. The message is a sentence without paths, because clients see it.
     """
     path = folder / PREDICTIONS_FILE
-    if not path.is_file():
+    if not path.is_file() or path.is_symlink():
         raise DataError(f"The run has no {PREDICTIONS_FILE}, so there are no test places.")
     try:
         types = dict.fromkeys(PREDICTION_COLUMNS, float) | {"uuid": str}
-        table = pd.read_csv(path, dtype=types, usecols=PREDICTION_COLUMNS, keep_default_na=False)
+        table = read_csv(path, dtype=types, usecols=PREDICTION_COLUMNS, keep_default_na=False)
     except ValueError as error:
         raise DataError(f"The run's {PREDICTIONS_FILE} cannot be read ({first_line(error)}).") from error
 

@@ -5,7 +5,6 @@
 
 from __future__ import annotations
 
-import json
 import logging
 import os
 import shlex
@@ -30,6 +29,7 @@ from geoguesser.runs.config_keys import redact_config, remove_secrets
 from geoguesser.system.cpu import limit_threads
 from geoguesser.system.files import write_csv, write_json, write_text
 from geoguesser.system.memo import Memo
+from geoguesser.system.received_files import read_json
 from geoguesser.system.tensor_files import load_tensors
 from geoguesser.system.versions import collect_versions
 from geoguesser.tracking.loggers import Outcome
@@ -107,7 +107,7 @@ def _claim_folder(folder: Path, *, resuming: bool) -> str | None:
         with status.open("x") as file:
             file.write('{"state": "running"}\n')
     except FileExistsError:
-        ended = json.loads(status.read_text(encoding="utf-8"))["state"] in ("failed", "interrupted")
+        ended = read_json(status)["state"] in ("failed", "interrupted")
         if not ended or (folder / "checkpoints").exists():
             raise GeoguesserError(
                 f"{folder} contains a run already. Choose another folder with hydra.run.dir=FOLDER, "

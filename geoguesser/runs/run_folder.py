@@ -11,7 +11,8 @@ from typing import Any
 import pandas as pd
 
 from geoguesser.errors import DataError, GeoguesserError, MissingFileError, first_line
-from geoguesser.system.received_files import read_json
+from geoguesser.system.received_files import read_json, refuse_link
+from geoguesser.system.tables import read_csv
 
 STATUS, CONFIG = "status.json", "config.yaml"
 RESULT_PARTS = ("test", "val", "times", "data")
@@ -193,7 +194,8 @@ def _read_run(name: str, folder: Path, read_config: ReadConfig) -> Run:
             raise DataError.at(f"{name}/result.json", f"must have the part {part}")
 
     # Ids such as `007` and `NA` stay as they are.
-    predictions = pd.read_csv(folder / "predictions_test.csv", dtype={"uuid": str}, keep_default_na=False)
+    file = refuse_link(folder / "predictions_test.csv")
+    predictions = read_csv(file, dtype={"uuid": str}, keep_default_na=False)
     where = f"{name}/predictions_test.csv"
     missing = [column for column in REQUIRED_COLUMNS if column not in predictions]
     if missing:
@@ -202,5 +204,5 @@ def _read_run(name: str, folder: Path, read_config: ReadConfig) -> Run:
     if len(repeated):
         raise DataError.at(where, "must name each place once", found=repeated.iloc[0])
 
-    history = pd.read_csv(folder / "metrics.csv")
+    history = read_csv(refuse_link(folder / "metrics.csv"))
     return Run(name, folder, read_config(folder / CONFIG), result, history, predictions)

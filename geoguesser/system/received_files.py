@@ -72,6 +72,14 @@ def read_regular(path: str | Path, max_bytes: int) -> bytes:
         return stream.read()
 
 
+def refuse_link(file: Path) -> Path:
+    """Returns the path of a file; raises DataError if it is a symbolic link."""
+    if file.is_symlink():
+        remedy = "Replace it by the file that it names."
+        raise DataError.at(str(file), "must not be a symbolic link", remedy=remedy)
+    return file
+
+
 def read_received(file: Path, max_bytes: int, *, follow_link: bool = False) -> bytes:
     """Reads a regular file of limited size, with complete messages.
 
@@ -82,9 +90,8 @@ def read_received(file: Path, max_bytes: int, *, follow_link: bool = False) -> b
         FileNotFoundError: There is no such file.
         DataError: It is a link, a pipe, a device or a folder, or it is too large.
     """
-    if file.is_symlink() and not follow_link:
-        remedy = "Replace it by the file that it names."
-        raise DataError.at(str(file), "must not be a symbolic link", remedy=remedy)
+    if not follow_link:
+        refuse_link(file)
     try:
         return read_regular(file, max_bytes)
     except ValueError as error:
