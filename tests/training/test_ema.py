@@ -10,12 +10,10 @@ import numpy as np
 import pytest
 import pytorch_lightning as pl
 import torch
-from conftest import compose
 from support.toy_run import (
     STAGED,
     TRAIN,
     VAL,
-    CheckpointCopier,
     ToyData,
     is_plain,
     toy_features,
@@ -24,8 +22,7 @@ from support.toy_run import (
     toy_trainer,
 )
 
-from geoguesser.commands.configs import instantiate_node, resolve_run_config
-from geoguesser.errors import CheckpointError, ConfigError
+from geoguesser.errors import CheckpointError
 from geoguesser.geo.distance import haversine_km
 from geoguesser.inference.predictor import Predictor
 from geoguesser.training.callbacks import BestCheckpoint, LastCheckpoint
@@ -110,28 +107,6 @@ def test_training_itself_does_not_notice(tmp_path: Path) -> None:
         assert all(torch.equal(tensor, averaged[name]) for name, tensor in without.items())
 
 
-def test_what_is_locked_is_not_copied(tmp_path: Path) -> None:
-    kept: list[set[str]] = []
-
-    class Look(pl.Callback):
-        def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: Any) -> None:
-            kept.append({name.removeprefix("backbone.model.").split(".")[0] for name in ema._averages})
-
-    ema = EmaWeights()
-    toy_trainer(tmp_path, epochs=4, callbacks=[ema, Look()]).fit(staged(), datamodule=ToyData())
-    assert kept == [{"head"}, {"head", "layer4"}, {"head", "layer4"}, {"head", "layer4", "layer3"}]
-
-
-def test_cached_features(tmp_path: Path) -> None:
-    raw, ema = RawSteps(), EmaWeights(decay=DECAY)
-    module = toy_module()
-    data = ToyData(features=toy_features(module.network))
-    module.network.train()
-    toy_trainer(tmp_path, callbacks=[ema, raw]).fit(module, datamodule=data)
-    assert_close(module.network.state_dict(), raw.average(DECAY))
-    assert {name.split(".")[0] for name in ema._averages} == {"head"}
-
-
 def compute_error_km(locator: Predictor, data: ToyData, rows: slice) -> float:
     predicted = locator.predict_coords(data.pixels[rows])
     return float(haversine_km(predicted, data.coords_deg[rows]).mean())
@@ -204,25 +179,6 @@ def test_after_training_the_network_holds_the_averages(tmp_path: Path) -> None:
     assert all(torch.equal(tensor, before[name]) for name, tensor in module.network.state_dict().items())
 
 
-@pytest.mark.parametrize("cut", [1, 3])
-def test_a_resumed_run_is_the_run_that_never_stopped(tmp_path: Path, cut: int) -> None:
-    def fit(name: str, *more: pl.Callback, **keys: Any) -> dict[str, Any]:
-        folder = str(tmp_path / name)
-        callbacks = [LastCheckpoint(dirpath=folder), EmaWeights(decay=DECAY), *more]
-        trainer = toy_trainer(tmp_path, epochs=4, callbacks=callbacks, num_sanity_val_steps=1)
-        trainer.fit(staged(), datamodule=ToyData(batch_size=8), **keys)
-        return dict(torch.load(f"{folder}/last.ckpt", weights_only=True))
-
-    whole = fit("one", CheckpointCopier(str(tmp_path / "one"), cut))
-    torch.manual_seed(99)
-    again = fit("two", ckpt_path=str(tmp_path / "one" / "kept.ckpt"), weights_only=True)
-    for part in ("state_dict", RAW):
-        assert whole[part].keys() == again[part].keys()
-        assert all(torch.equal(tensor, again[part][name]) for name, tensor in whole[part].items()), part
-    raw = whole[RAW]["head.linear.weight"]
-    assert not torch.allclose(raw, whole["state_dict"]["network.head.linear.weight"], atol=1e-4)
-
-
 def test_a_second_fit_goes_on_from_the_raw_weights(tmp_path: Path) -> None:
     module, ema = staged(ALL), EmaWeights(decay=DECAY)
     first, second = RawSteps(), RawSteps()
@@ -253,23 +209,3 @@ def test_decay_warms_up() -> None:
     ema = EmaWeights(decay=0.999)
     decays = [ema.decay_after(step) for step in (0, 8, 90, 8_990, 8_991, 100_000)]
     np.testing.assert_allclose(decays, [0.1, 0.5, 0.91, 8_991 / 9_000, 0.999, 0.999], atol=1e-9)
-
-
-def test_off_by_default_and_a_choice() -> None:
-    default = resolve_run_config(compose([]))["callbacks"]
-    asked = resolve_run_config(compose(["callbacks=ema", "callbacks.ema.decay=0.99"]))["callbacks"]
-    assert "ema" not in default
-    assert {name: node for name, node in asked.items() if name != "ema"} == default
-    assert instantiate_node(asked["ema"], "callbacks.ema").decay == 0.99
-
-
-@pytest.mark.parametrize(
-    ("decay", "message"),
-    [
-        (1.0, r"^callbacks\.ema\.decay must be below 1, got 1.0"),
-        (0, r"^callbacks\.ema\.decay must be a number above 0 to 1, got 0"),
-    ],
-)
-def test_wrong_values(decay: Any, message: str) -> None:
-    with pytest.raises(ConfigError, match=message):
-        EmaWeights(decay=decay)

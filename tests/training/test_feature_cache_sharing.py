@@ -16,11 +16,9 @@ from support.slow_network import COUNT, SlowNetwork, make_loader
 from support.waiting import wait_until
 from torch import nn
 
-from geoguesser.errors import ConfigError
 from geoguesser.system.disk_cache import Cache
 from geoguesser.training import feature_cache as module
 from geoguesser.training.feature_cache import (
-    FeatureCache,
     compute_weights_digest,
     list_key_parts,
     load_cached_features,
@@ -52,15 +50,6 @@ def test_cached_features_are_not_embedded_again(tmp_path: Path, caplog: pytest.L
     # The map is private: writes do not reach the file.
     again.zero_()
     assert torch.equal(load(cache, network)[0], first)
-
-
-def test_random_numbers_do_not_depend_on_the_cache(tmp_path: Path) -> None:
-    cache, drawn = Cache(tmp_path, limit_gib=1), []
-    for _ in range(2):
-        torch.manual_seed(0)
-        load(cache, SlowNetwork())
-        drawn.append(torch.rand(3))
-    assert torch.equal(*drawn)
 
 
 @pytest.mark.parametrize("damage", ["bits", "cut", "empty", "no json"])
@@ -167,19 +156,6 @@ def test_the_key_depends_on_all_that_features_depend_on() -> None:
         tensor[(0,) * tensor.dim()] += 1
         digests.add(compute_weights_digest(network.backbone))
     assert len(digests) == 1 + len(network.backbone.state_dict())
-
-
-@pytest.mark.parametrize(
-    ("options", "message"),
-    [
-        ({"cache": 1}, r"^features\.cache must be true or false, got 1"),
-        ({"limit_gib": -1}, r"^features\.limit_gib must be a number from 0, got -1"),
-        ({"batch_size": 0}, r"^features\.batch_size must be a positive integer, got 0"),
-    ],
-)
-def test_wrong_values(options: dict[str, Any], message: str) -> None:
-    with pytest.raises(ConfigError, match=message):
-        FeatureCache(**options)
 
 
 def start(cache: Path, seconds: float, *gate: Path) -> subprocess.Popen[str]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from typing import Any
 
 import pytest
@@ -32,18 +31,6 @@ def as_table(
 ) -> list[tuple[str, set[str], int | None, float | None]]:
     groups = Finetuning(stages=stages).make_groups(network)
     return [(group.name, set(group.names), group.unlock_epoch, group.lr) for group in groups]
-
-
-@pytest.mark.parametrize("stages", [HEAD_ONLY, STAGED, ALL, [{"epoch": 0, "from": "last_2"}]])
-@pytest.mark.parametrize("model", ["test_resnet", "mobilenetv3_small_050", "test_vit"])
-def test_every_parameter_is_in_exactly_one_group(stages: list[dict[str, Any]], model: str) -> None:
-    network = toy_network(model)
-    if model != "test_resnet" and stages is STAGED:
-        stages = [*HEAD_ONLY, {"epoch": 2, "from": "last_1"}, {"epoch": 4, "from": "blocks.2"}]
-    groups = Finetuning(stages=stages).make_groups(network)
-    counted = Counter(name for group in groups for name in group.names)
-    assert set(counted) == {name for name, _ in network.named_parameters()}
-    assert set(counted.values()) == {1}
 
 
 def test_groups_of_stages(network: GeoNetwork) -> None:
@@ -113,33 +100,6 @@ def test_refused_starts(network: GeoNetwork, start: str, rule: str) -> None:
     first = ALL if start == "last_1" else HEAD_ONLY
     with pytest.raises(ConfigError, match=rf"^finetune\.stages\[1\]\.from must {rule}"):
         as_table(network, [*first, {"epoch": 1, "from": start}])
-
-
-@pytest.mark.parametrize(
-    ("stages", "message"),
-    [
-        ([], r" must hold at least one stage, got \[\]"),
-        (["all"], r"\[0\] must have the keys epoch and from.*got 'all'"),
-        ([{"epoch": 0}], r"\[0\] must have the keys epoch and from.*got {'epoch': 0}"),
-        ([{"epoch": 0, "from": "all", "rate": 1}], r"\[0\] must have the keys epoch and from.*'rate': 1}"),
-        ([{"epoch": 0.5, "from": "all"}], r"\[0\]\.epoch must be an integer from 0 up, got 0\.5"),
-        ([{"epoch": 0, "from": "all", "lr": 0}], r"\[0\]\.lr must be a number above 0, got 0"),
-        ([{"epoch": 1, "from": "all"}], r" must have increasing epochs from 0, got \[1\]"),
-        ([*HEAD_ONLY, {"epoch": 0, "from": "all"}], r" must have increasing epochs from 0, got \[0, 0\]"),
-        (
-            [*HEAD_ONLY, {"epoch": 5, "from": "last_1"}, {"epoch": 2, "from": "all"}],
-            r" must have increasing epochs from 0, got \[0, 5, 2\]",
-        ),
-    ],
-)
-def test_stages_that_break_a_rule(stages: Any, message: str) -> None:
-    with pytest.raises(ConfigError, match=rf"^finetune\.stages{message}"):
-        Finetuning(stages=stages)
-
-
-def test_unknown_batchnorm() -> None:
-    with pytest.raises(ConfigError, match=r"^finetune\.batchnorm must be one of frozen, train, got 'eval'"):
-        Finetuning(stages=HEAD_ONLY, batchnorm="eval")
 
 
 def get_trained_names(network: GeoNetwork) -> set[str]:

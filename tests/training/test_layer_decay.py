@@ -6,7 +6,6 @@ from collections import Counter
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
 from support.toy_run import STAGED, LearningRateRecorder, ToyData, toy_module, toy_network, toy_trainer
 
@@ -103,23 +102,6 @@ def make_module(decay: float) -> GeoLightningModule:
     )
 
 
-def test_rates_of_every_step(tmp_path: Path) -> None:
-    steps = LearningRateRecorder()
-    toy_trainer(tmp_path, epochs=4, callbacks=[steps]).fit(make_module(0.5), datamodule=ToyData())
-    per_epoch, total = 4, 16
-    assert len(steps.rates) == total
-
-    def rate(base: float, epoch: int, step: int) -> float:
-        unlocked = epoch * per_epoch
-        gate = float(step >= unlocked)
-        return base * gate * (1 + np.cos(np.pi * (step - unlocked) / (total - unlocked))) / 2
-
-    for step, rates in enumerate(steps.rates):
-        expected = {"head": rate(1e-2, 0, step), "backbone@1.4": rate(3e-3, 1, step)}
-        expected |= {f"backbone@3.{block}": rate(1e-4 * 0.5 ** (3 - block), 3, step) for block in range(4)}
-        assert rates == pytest.approx(expected), step
-
-
 def test_a_resume_keeps_its_decay(tmp_path: Path) -> None:
     folder, steps = str(tmp_path / "c"), LearningRateRecorder()
 
@@ -134,19 +116,6 @@ def test_a_resume_keeps_its_decay(tmp_path: Path) -> None:
             fit(decay, 2, **resume)
     fit(0.5, 2, **resume)
     assert len(steps.rates) == 4
-
-
-@pytest.mark.parametrize(
-    ("stages", "decay", "rule"),
-    [
-        (ALL, 0, "a number above 0 to 1, got 0"),
-        (ALL, 1.5, "a number above 0 to 1, got 1.5"),
-        ([{"epoch": 0, "from": "head"}], 0.9, "1 if no block is trained, got 0.9"),
-    ],
-)
-def test_wrong_values(stages: list[dict[str, Any]], decay: Any, rule: str) -> None:
-    with pytest.raises(ConfigError, match=rf"^finetune\.layer_decay must be {rule}"):
-        Finetuning(stages=stages, layer_decay=decay)
 
 
 def test_a_backbone_of_one_block(network: GeoNetwork, monkeypatch: pytest.MonkeyPatch) -> None:

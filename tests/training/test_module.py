@@ -16,7 +16,6 @@ from support.toy_run import (
     HEAD_ONLY,
     REGION,
     STAGED,
-    TEST,
     TRAIN,
     VAL,
     CheckpointCopier,
@@ -26,7 +25,6 @@ from support.toy_run import (
     toy_features,
     toy_module,
     toy_network,
-    toy_places,
     toy_trainer,
 )
 
@@ -137,56 +135,6 @@ def test_callbacks_see_the_same_with_a_logger_and_without(tmp_path: Path) -> Non
         seen.append({name: float(value) for name, value in trainer.callback_metrics.items()})
     assert {"train/loss", "lr/head", "val/loss", "val/error_km_mean", "val/cell_top1"} <= set(seen[0])
     assert seen[0] == pytest.approx(seen[1], rel=1e-6)
-
-
-class Modes(pl.Callback):
-    """Records which modules are in training before, during and after validation."""
-
-    def __init__(self) -> None:
-        self.modes: list[set[str]] = []
-
-    def _record(self, pl_module: pl.LightningModule) -> None:
-        self.modes.append({name for name, part in pl_module.named_modules() if part.training})
-
-    def on_train_batch_end(self, trainer: Any, pl_module: pl.LightningModule, *_: Any) -> None:
-        self._record(pl_module)
-
-    def on_validation_batch_start(self, trainer: Any, pl_module: pl.LightningModule, *_: Any) -> None:
-        self._record(pl_module)
-
-    def on_train_epoch_end(self, trainer: Any, pl_module: pl.LightningModule) -> None:
-        self._record(pl_module)
-
-
-def test_validation_is_in_evaluation_mode_and_training_returns(tmp_path: Path) -> None:
-    modes = Modes()
-    module = toy_module(stages=[{"epoch": 0, "from": "last_1"}], batchnorm="train")
-    trainer = toy_trainer(tmp_path, epochs=1, limit_train_batches=1, limit_val_batches=1, callbacks=[modes])
-    trainer.fit(module, datamodule=ToyData())
-    training, validating, after = modes.modes
-    assert any(name.startswith("network.backbone.") for name in training)
-    assert (validating, after) == (set(), training)
-    assert not any(parameter.grad is not None for parameter in module.parameters())
-
-
-def test_the_results_of_a_test_are_written_by_place(tmp_path: Path, cached: ToyData) -> None:
-    file = tmp_path / "results.pt"
-    module = toy_module(results_file=str(file))
-    metrics = toy_trainer(tmp_path).test(module, datamodule=cached, verbose=False)[0]
-    results = torch.load(file, weights_only=True)
-    assert results["index"].tolist() == list(range(TRAIN + VAL, TRAIN + VAL + TEST))
-    errors = haversine_km(results["predicted_deg"].double().numpy(), cached.coords_deg[results["index"].numpy()])
-    assert metrics["test/error_km_mean"] == pytest.approx(errors.mean(), rel=1e-4)
-    assert tuple(results["hits"].shape) == (TEST, 2)
-
-
-def test_forward_predicts_coordinates() -> None:
-    module = toy_module().eval()
-    pixels = toy_places()[1][:3]
-    with torch.no_grad():
-        predicted_deg = module(pixels, torch.ones(3, 4, dtype=torch.bool))
-    assert tuple(predicted_deg.shape) == (3, 2)
-    assert (REGION.distance_to_land_km(predicted_deg.double().numpy()) < 1.0).all()
 
 
 @pytest.mark.parametrize("validates", [True, False])
@@ -329,19 +277,6 @@ def test_a_resumed_run_is_the_run_that_never_stopped(tmp_path: Path, cut: int, k
         assert torch.equal(tensor, again.network.state_dict()[name]), name
     if kind == "plateau":
         assert again.schedule.state_dict() == expected.schedule.state_dict()
-
-
-def test_a_resume_keeps_the_rate_of_a_search(tmp_path: Path, cached: ToyData) -> None:
-    folder = str(tmp_path / "c")
-    module = toy_module()
-    module.base_rates = [0.123, 0.0]
-    toy_trainer(tmp_path, epochs=1, callbacks=[LastCheckpoint(dirpath=folder)]).fit(module, datamodule=cached)
-    steps = LearningRateRecorder()
-    again = toy_module()
-    toy_trainer(tmp_path, epochs=2, callbacks=[LastCheckpoint(dirpath=folder), steps]).fit(
-        again, datamodule=cached, ckpt_path=f"{folder}/last.ckpt", weights_only=True
-    )
-    assert {rate["head"] for rate in steps.rates} == {0.123}
 
 
 @pytest.mark.parametrize("stages", [STAGED, [{"epoch": 0, "from": "last_1"}], [{"epoch": 0, "from": "all"}]])

@@ -5,16 +5,12 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-import pytest
-import pytorch_lightning as pl
 import torch
-from support.toy_run import STAGED, CheckpointCopier, ToyData, toy_features, toy_module, toy_network, toy_trainer
+from support.toy_run import ToyData, toy_features, toy_module, toy_network, toy_trainer
 
 from geoguesser.model.fusion import MeanFusion
 from geoguesser.model.network import GeoNetwork
-from geoguesser.training.callbacks import LastCheckpoint
 from geoguesser.training.module import VIEW_DROPOUT_SEED, GeoLightningModule
-from geoguesser.training.optimizer import OptimizerSpec
 
 
 def make_module(**more: Any) -> GeoLightningModule:
@@ -73,20 +69,3 @@ def test_draws_are_not_those_of_augmentation() -> None:
 
     # torch reads 32 bits of a seed.
     assert VIEW_DROPOUT_SEED % 2**32 == VIEW_DROPOUT_SEED
-
-
-@pytest.mark.parametrize("cut", [1, 3])
-def test_a_resumed_run_is_the_run_that_never_stopped(tmp_path: Path, cut: int) -> None:
-    folder = str(tmp_path / "c")
-
-    def fit(callbacks: list[pl.Callback], **more: Any) -> GeoLightningModule:
-        module = make_module(stages=STAGED, optimizer=OptimizerSpec("Adam", lr=1e-3)).train()
-        trainer = toy_trainer(tmp_path, epochs=4, callbacks=[LastCheckpoint(dirpath=folder), *callbacks])
-        trainer.fit(module, datamodule=ToyData(batch_size=8), **more)
-        return module
-
-    expected = fit([CheckpointCopier(folder, cut)])
-    torch.manual_seed(99)
-    again = fit([], ckpt_path=f"{folder}/kept.ckpt", weights_only=True)
-    for name, tensor in expected.network.state_dict().items():
-        assert torch.equal(tensor, again.network.state_dict()[name]), name
