@@ -23,7 +23,7 @@ from support.toy_run import REGION, toy_network, toy_places
 import geoguesser
 from geoguesser.commands.evaluate import run_evaluate
 from geoguesser.commands.export import run_export
-from geoguesser.errors import CheckpointError, ConfigError, MissingFileError
+from geoguesser.errors import CheckpointError, ConfigError
 from geoguesser.exporting.programs import open_onnx, open_torch
 from geoguesser.inference.predictor import Predictor
 from geoguesser.model.heads.regression import RegressionHead
@@ -195,29 +195,6 @@ def test_only_an_earlier_export_is_replaced(run: Path, tmp_path: Path) -> None:
         export(run, other, "formats=[portable]")
 
 
-@pytest.mark.parametrize(
-    ("words", "kind", "message"),
-    [
-        (["formats=[]"], ConfigError, r"^formats must hold some of portable, torch, onnx, got \[\]"),
-        (["formats=[tflite]"], ConfigError, r"^formats must be one of portable, torch, onnx, got 'tflite'"),
-        (["license='a: b'"], ConfigError, r"^license must be a licence's short name"),
-        (["median_steps=0"], ConfigError, r"^median_steps must be"),
-        (["tolerance.km=-1"], ConfigError, r"^tolerance\.km must be a number from 0, got -1"),
-        (["push=model"], ConfigError, r"^push must be OWNER/NAME"),
-        (["push=alice/model"], ConfigError, r"^push=alice/model needs a network, which HF_HUB_OFFLINE"),
-        (["push_private=3"], ConfigError, r"^push_private must be true or false"),
-        (["verify_on=nowhere"], MissingFileError, r"must be there"),
-        (["run=nowhere"], MissingFileError, r"^nowhere must be a run folder"),
-    ],
-)
-def test_wrong_values_are_refused_before_any_work(
-    words: list[str], kind: type[Exception], message: str, run: Path, tmp_path: Path
-) -> None:
-    with pytest.raises(kind, match=message):
-        export(run, tmp_path / "model", *words)
-    assert list(tmp_path.iterdir()) == []
-
-
 @pytest.mark.slow
 def test_a_program_that_differs_is_removed(run: Path, tmp_path: Path) -> None:
     out = tmp_path / "model"
@@ -287,10 +264,3 @@ def test_the_card_of_regression_states_that_points_stay_at_sea(tmp_path: Path) -
     Predictor(network, REGION, make_calibrated_locator().image).save(tmp_path / "some.ckpt")
     folder = export(tmp_path / "some.ckpt", tmp_path / "model")
     assert "Programs do not move points to the land" in (folder / "README.md").read_text()
-
-
-@pytest.mark.slow
-def test_the_command_line(run: Path, tmp_path: Path) -> None:
-    done = command("geoguesser.export", f"run={run}", "out=model", "formats=[portable]", cwd=tmp_path)
-    assert done.returncode == 0, done.stderr
-    assert "written to model: README.md, config.json, model.safetensors" in done.stdout + done.stderr

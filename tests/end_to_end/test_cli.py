@@ -118,29 +118,6 @@ def test_predict_writes_the_predictions_of_the_test(trained, tmp_path: Path):
     assert list(short) == ["uuid", "latitude", "longitude"]
 
 
-@pytest.mark.parametrize(
-    ("words", "message"),
-    [
-        ([], "^run must be given"),
-        (["run=/nowhere", "images=tests/place"], "^images=tests/place must hold a place: a folder of place"),
-        (["run=/nowhere", "images=tests"], "^/nowhere must be a run folder with checkpoints/best.ckpt"),
-        (["run=r", "images=i", "+extra=1"], "^extra is not a key of this command. Its keys: batch_size, columns"),
-        (["run=r", "images=i", "batch_size=0"], "^batch_size must be a positive integer, got 0.$"),
-        (["run=r", "images=i", "device=abacus"], "^device must be auto or a device of this machine, got 'abacus'"),
-        (["run=r", "images=tests", "out=/nowhere/p.csv"], "^out=/nowhere/p.csv must lie in a folder that exists"),
-        (["run=r", "images=tests", "out=tests"], "^out must be the name of a .csv file, got 'tests'"),
-        (["run=r", "images=[p.csv]", "out=p.csv"], "^out must be another file than images, for it is replaced"),
-        (["run=r", "images=/nowhere"], "^images=/nowhere must be there. It can be a folder of place folders"),
-    ],
-)
-def test_predict_explains_bad_input(words: list[str], message: str, tmp_path: Path, monkeypatch):
-    (tmp_path / "tests" / "place").mkdir(parents=True)
-    (tmp_path / "p.csv").write_text("path\nx.jpg\n")
-    monkeypatch.chdir(tmp_path)
-    with pytest.raises(GeoguesserError, match=message):
-        run_predict(compose(words, "predict"))
-
-
 def test_config_can_be_shown_and_completed():
     shown = command("geoguesser.train", "--cfg", "job", "head=regression")
     assert "RegressionHead" in shown.stdout
@@ -167,38 +144,6 @@ def test_bad_input_is_one_message_without_a_traceback(words: list[str], message:
     assert "Traceback" not in done.stderr
     assert len(done.stderr.splitlines()) < 20
     assert not list(tmp_path.rglob("result.json"))
-
-
-@pytest.mark.slow
-def test_multirun_trains_each_job_and_names_failed_ones(tmp_path: Path):
-    """Two of the four jobs are refused, one fails in training and one is done, all in one process."""
-    sweep = ["--multirun", "grid.size=10,abc", "optimizer=sgd", "optimizer.lr=1e-3,1e30", "trainer.max_epochs=3"]
-    done = command("geoguesser.train", *sweep, *WORDS[:-1], cwd=tmp_path)
-    assert done.returncode == 1
-    assert "1 done, 3 failed" in done.stdout
-    assert "3 of the jobs failed" in done.stderr
-    assert "grid.size=abc" in done.stderr
-    assert "error: The validation error is nan after epoch" in done.stdout
-    assert "Traceback" not in done.stderr
-    (folder,) = (tmp_path / "multirun").glob("*/*")
-    table = pd.read_csv(folder / "summary.csv", dtype=str)
-    jobs = {(row["grid.size"], row["optimizer.lr"]): folder / row["job"] for row in table.to_dict("records")}
-    states = {key: json.loads((path / "status.json").read_text())["state"] for key, path in jobs.items()}
-    done_one, broken = jobs[("10", "0.001")], jobs[("10", "1e+30")]
-    assert [states[key] for key, path in jobs.items() if path != done_one] == ["failed"] * 3
-    assert states[("10", "0.001")] == "done"
-    assert "grid.size must be a positive integer" in (jobs[("abc", "0.001")] / "error.log").read_text()
-    assert not (broken / "result.json").exists()
-    assert (done_one / "result.json").exists()
-    ends = {}
-    # Refused jobs leave no record, and the others have one each.
-    for run in folder.glob("*/wandb/offline-run-*"):
-        records = read_back(run)
-        (start,) = (record["run"] for record in records if record["type"] == "run")
-        (end,) = (record["exit"] for record in records if record["type"] == "exit")
-        ends[run.parents[1]] = end.get("exit_code", 0)
-        assert start["run_group"] == "/".join(folder.parts[-2:])
-    assert ends == {done_one: 0, broken: 1}
 
 
 @pytest.mark.slow

@@ -237,27 +237,3 @@ def test_a_killed_prediction_continues(sweep: Path, demo_root: Path, tmp_path: P
     assert table["uuid"].tolist() == names
     assert table[POINT].notna().all().all()
     assert table.assign(place=table["uuid"].str[:36]).groupby("place")[POINT].std().max().max() < 1e-4
-
-
-@pytest.mark.parametrize(
-    ("words", "message"),
-    [
-        ([], "^run must be given, or predictions"),
-        (["run=r", "predictions=p"], "^run must not be given with predictions"),
-        (["run=/nowhere"], "^/nowhere must be a run folder"),
-        (["run=r", "data.roots=[a]", "data.path=b"], r"^data\.path must not be given with data\.roots"),
-        (["run=r", "data.split=all"], r"^data\.split must be one of train, val, test, unused"),
-        (["predictions=/nowhere.csv"], r"^predictions=/nowhere\.csv must be a file"),
-        (["run=r", "confidence=2"], r"^confidence must be a number from 0\.5 to 0\.999"),
-        (["run=r", "bootstrap.samples=3"], r"^bootstrap\.samples must be an integer from 1000"),
-        (["run=r", "data.split=val"], r"^data\.split needs data\.roots or data\.path"),
-        (["run=r", "truth=t.csv"], "^truth must be given only with predictions"),
-        (["predictions=p.csv", "on_missing=foo"], "^on_missing must be one of error, skip"),
-        (["run=[]"], "^run must name a run folder, or several"),
-        (["run=r", "out=pyproject.toml"], "^out must be a folder, not a file"),
-    ],
-)
-def test_invalid_input_is_refused(words: list[str], message: str, monkeypatch):
-    monkeypatch.chdir(ROOT)
-    with pytest.raises(GeoguesserError, match=message):
-        evaluate(*words)

@@ -90,11 +90,6 @@ def test_the_page_shows_each_file_of_the_examples() -> None:
         assert code == (EXAMPLES / name).read_text(), name
 
 
-@pytest.mark.parametrize("name", [name for name in FILES if name.endswith(".py")])
-def test_an_example_has_at_most_sixty_lines(name: str) -> None:
-    assert len((EXAMPLES / name).read_text().splitlines()) <= 60
-
-
 def test_choices_that_need_only_yaml_are_built(home: Path) -> None:
     with initialize_config_dir(conf_dir(), version_base="1.3"):
         search_path = f"hydra.searchpath=[file://{home}/conf]"
@@ -128,14 +123,6 @@ def test_without_the_extension_the_checkpoint_is_refused(run: Path) -> None:
     with pytest.raises(CheckpointError, match=known) as caught:
         geoguesser.load(run)
     assert str(caught.value).endswith("add extensions=[my_geoguesser].")
-
-
-@pytest.mark.slow
-@pytest.mark.usefixtures("run")
-def test_a_command_without_the_extension_prints_the_key_to_add(home: Path) -> None:
-    refused = execute(home, "predict", "run=first", "images=table_photos/images", fails=True)
-    assert refused.stderr.strip().endswith("add extensions=[my_geoguesser].")
-    assert "Traceback" not in refused.stderr
 
 
 @pytest.mark.usefixtures("importable")

@@ -7,8 +7,6 @@ import io
 import json
 import re
 import shutil
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +14,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
-from conftest import ROOT, TINY, command, compose, read_back
+from conftest import TINY, command, compose, read_back
 from omegaconf import OmegaConf
 from PIL import Image
 from playwright.sync_api import expect
@@ -24,7 +22,7 @@ from support.browser import CHROMIUM, needs_browser, open_page
 
 from geoguesser.commands.configs import read_config
 from geoguesser.commands.report import run_report
-from geoguesser.errors import CheckpointError, ConfigError, DataError, MissingFileError
+from geoguesser.errors import CheckpointError, DataError
 from geoguesser.geo.distance import haversine_km
 from geoguesser.inference.predictor import Predictor
 from geoguesser.reporting.explanation.gallery import Gallery
@@ -364,34 +362,6 @@ def test_predictions_that_have_changed_are_reported(trained: Path, tmp_path: Pat
     assert "predictions now differ by up to 56 km" in (run / "report.html").read_text()
 
 
-@pytest.mark.parametrize(
-    ("words", "kind", "message"),
-    [
-        (["run=nowhere"], MissingFileError, "run=nowhere must be a run folder"),
-        ([], ConfigError, "run must be given"),
-        (["run=RUN", "out=x.pdf"], ConfigError, "out must be the name of an .html file"),
-        (["run=RUN", "out=no/x.html"], MissingFileError, "out=no/x.html must lie in a folder that exists"),
-        (["run=RUN", "max_places=0"], ConfigError, "max_places must be an integer from 1 to 20000"),
-        (["run=RUN", "examples=-1"], ConfigError, "examples must be an integer from 0 to 30"),
-        (["run=RUN", "thumbnails=x"], ConfigError, "thumbnails must be an integer from 0 to 1000"),
-        (["run=RUN", "neighbours=1"], ConfigError, "neighbours must be true or false"),
-        (["run=RUN", "wandb=maybe"], ConfigError, "wandb must be auto, true or false"),
-        (["run=RUN", "device=abacus"], ConfigError, "device must be auto or a device of this machine"),
-        (["run=RUN", "places=[x]"], ConfigError, "places must name test places of the run"),
-        (["run=RUN", "places=[]"], ConfigError, "places must be null or a list of ids"),
-        (["run=RUN", "+typo=1"], ConfigError, "typo is not a key of this command."),
-    ],
-)  # fmt: skip
-def test_wrong_values_are_refused(
-    trained: Path, tmp_path: Path, monkeypatch, words: list[str], kind: Any, message: str
-):
-    monkeypatch.chdir(tmp_path)
-    overrides = [word.replace("RUN", str(trained)) for word in words]
-    with pytest.raises(kind, match=re.escape(message)):
-        run_report(compose(overrides, "report"))
-    assert list(tmp_path.iterdir()) == []
-
-
 def test_a_run_that_is_not_done_is_refused(trained: Path, tmp_path: Path):
     run = shutil.copytree(trained, tmp_path / "run")
     (run / "status.json").write_text('{"state": "failed", "error": "DataError: gone"}')
@@ -404,23 +374,3 @@ def test_a_run_that_is_not_done_is_refused(trained: Path, tmp_path: Path):
     (run / "predictions_test.csv").unlink()
     with pytest.raises(DataError, match=r"^run=.* must be readable"):
         explain(run)
-
-
-@pytest.mark.slow
-def test_an_error_is_printed_without_a_traceback(tmp_path: Path):
-    done = command("geoguesser.report", "run=nowhere", cwd=tmp_path, traced=False)
-    assert done.returncode == 1
-    assert re.fullmatch(r"error: run=nowhere must be a run folder.*\n", done.stderr)
-
-
-def test_help_is_quick_and_names_every_key():
-    done = command("geoguesser.report", "--help")
-    assert done.returncode == 0
-    for key in ("run", "out", "max_places", "places", "examples", "thumbnails", "neighbours", "wandb", "device"):
-        assert f"\n  {key}=" in done.stdout
-    code = (
-        "import sys; heavy = lambda *names: sorted(set(names) & set(sys.modules));"
-        "import geoguesser.report; print(heavy('torch', 'matplotlib', 'pandas', 'wandb'))"
-    )
-    words = [sys.executable, "-c", code]
-    assert subprocess.run(words, cwd=ROOT, capture_output=True, text=True, check=True).stdout == "[]\n"

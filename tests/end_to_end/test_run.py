@@ -18,18 +18,12 @@ from conftest import SAMPLE, TINY, compose
 
 from geoguesser.commands.train import run_training
 from geoguesser.data.demo.dataset import ensure_demo
-from geoguesser.errors import CheckpointError, ConfigError, DataError, GeoguesserError, MissingFileError
+from geoguesser.errors import CheckpointError, ConfigError, DataError, GeoguesserError
 from geoguesser.geo.distance import EARTH_RADIUS_KM
 from geoguesser.inference.api import load
 from geoguesser.system.log_filters import filter_logs
 
 WITHOUT_DEMO = [word for word in TINY if not word.startswith("data.p")]
-STAGED = [
-    *TINY,
-    "finetune=staged",
-    "finetune.stages=[{epoch: 0, from: head}, {epoch: 1, from: last_2, lr: 1e-4}, {epoch: 2, from: all}]",
-    "callbacks.early_stopping=null",
-]
 
 
 def read_weights(file: Path) -> dict[str, torch.Tensor]:
@@ -201,62 +195,6 @@ def test_the_same_seed_gives_the_same_run_and_another_does_not(run_job, tmp_path
     assert first["counts"] == other["counts"]
 
 
-@pytest.fixture(scope="module")
-def staged_runs(tmp_path_factory) -> dict[int, Path]:
-    """Runs of 1, 2, 3 and 4 epochs whose stages unlock at epochs 1 and 2, by number of epochs."""
-    folders = {epochs: tmp_path_factory.mktemp("staged") / f"{epochs}" for epochs in (1, 2, 3, 4)}
-    for epochs, folder in folders.items():
-        run_training(compose([*STAGED, f"trainer.max_epochs={epochs}"]), folder)
-    return folders
-
-
-@pytest.mark.parametrize("stop", [1, 2, 3])
-def test_a_resumed_run_equals_an_uninterrupted_one(run_job, staged_runs, tmp_path: Path, stop: int):
-    """The run is stopped before, at and after the unlocking of a stage."""
-    complete, part = staged_runs[4], tmp_path / "part"
-    shutil.copytree(staged_runs[stop], part)
-    resumed = run_job([*STAGED, "trainer.max_epochs=4", f"resume={part}"], part)
-    assert read_history(part) == read_history(complete)
-    actual, expected = (read_weights(folder / "checkpoints/last.ckpt") for folder in (part, complete))
-    assert all(torch.equal(actual[key], expected[key]) for key in expected)
-    result = read_result(complete)
-    assert (resumed["test"], resumed["steps"]) == (result["test"], result["steps"])
-
-
-def test_stages_unlock_on_time_and_batchnorm_is_frozen(staged_runs):
-    first, second, third = (read_weights(staged_runs[epochs] / "checkpoints/last.ckpt") for epochs in (1, 2, 3))
-    stem, late = "network.backbone.model.conv_stem.weight", "network.backbone.model.conv_head.weight"
-    for name in ("network.head.linear.weight", late):
-        assert not torch.equal(first[name], second[name])
-    assert torch.equal(first[stem], second[stem])
-    assert not torch.equal(second[stem], third[stem])
-    statistics = [key for key in first if "running_mean" in key or "running_var" in key]
-    assert statistics
-    assert all(torch.equal(first[key], third[key]) for key in statistics)
-
-
-def test_training_on_features_equals_training_on_images(run_job, tmp_path: Path):
-    cached = run_job(TINY, tmp_path / "cached")
-    # An augmentation that is too small to change a uint8 pixel makes each step read images.
-    zeros = [f"augment.{name}=0" for name in ("contrast", "saturation", "zoom", "shift", "rotate_deg")]
-    images = run_job([*TINY, "augment=light", "augment.brightness=1e-6", *zeros], tmp_path / "images")
-    assert images["test"]["error_km_mean"] == pytest.approx(cached["test"]["error_km_mean"], rel=1e-3)
-    assert images["times"]["features_s"] < cached["times"]["features_s"] + 1
-
-
-@pytest.mark.parametrize("schedule", ["onecycle", "cosine", "step", "constant", "plateau"])
-def test_recorded_rates_follow_the_schedule(run_job, tmp_path: Path, schedule: str):
-    words = [f"schedule={schedule}", "optimizer.lr=1e-3", "trainer.max_epochs=3", "trainer.log_every_n_steps=1"]
-    run_job([*TINY, *words], tmp_path / "run")
-    rates = [float(row["lr/head"]) for row in read_history(tmp_path / "run")]
-    assert len(rates) == 3
-    if schedule in ("step", "constant", "plateau"):
-        assert rates == pytest.approx([1e-3] * 3)
-    else:
-        assert rates[-1] < rates[0]
-        assert max(rates) <= 1e-3 * (1 + 1e-6)
-
-
 def test_regression_has_no_cells(run_job, tmp_path: Path):
     result = run_job([*TINY, "head=regression", "pictures=true"], tmp_path / "run")
     assert result["grid"] is result["test"]["cell_top1"] is result["test"]["cell_top5"] is None
@@ -406,11 +344,6 @@ def test_a_wrong_value_is_one_clear_message(run_job, tmp_path: Path, override: s
         run_job([*TINY, override], tmp_path / "run")
     assert not (tmp_path / "run/checkpoints").exists()
     assert not (tmp_path / "run/result.json").exists()
-
-
-def test_missing_roots(run_job, tmp_path: Path):
-    with pytest.raises(MissingFileError, match=r"^data\.roots\[0\] must be a folder, got '/nowhere'\.$"):
-        run_job([*WITHOUT_DEMO, "data=places", "data.roots=[/nowhere]"], tmp_path / "run")
 
 
 @pytest.mark.skipif(not SAMPLE.is_dir(), reason="the real sample lies beside the project, not in it")

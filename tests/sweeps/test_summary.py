@@ -7,7 +7,6 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
-from hydra.utils import get_object
 from omegaconf import OmegaConf
 from PIL import Image
 
@@ -151,8 +150,3 @@ def test_the_plot_of_any_number_of_jobs_is_deterministic(jobs: int, tmp_path: Pa
         draw_sweep(tmp_path / name, table=pd.DataFrame(rows), varied=varied, left_out=2, title="Sweep $x$")
     assert read_width(tmp_path / "a.png") == 1200
     assert (tmp_path / "a.png").read_bytes() == (tmp_path / "b.png").read_bytes()
-
-
-def test_hydra_finds_the_callback():
-    config = OmegaConf.load(Path(__file__).parents[2] / "conf/train.yaml")
-    assert get_object(config.hydra.callbacks.sweep._target_) is command.SweepStart

@@ -26,7 +26,7 @@ from geoguesser.errors import CheckpointError
 from geoguesser.geo.distance import haversine_km
 from geoguesser.inference.predictor import Predictor
 from geoguesser.training.callbacks import BestCheckpoint, LastCheckpoint
-from geoguesser.training.ema import RAW, EmaWeights, refuse_lost_averages
+from geoguesser.training.ema import RAW, EmaWeights
 from geoguesser.training.module import GeoLightningModule
 from geoguesser.training.optimizer import OptimizerSpec
 
@@ -64,6 +64,16 @@ class RawSteps(pl.Callback):
         return averages
 
 
+class ValidationRecorder(pl.Callback):
+    """Records the mean error and the step of each validation."""
+
+    def __init__(self) -> None:
+        self.errors: list[tuple[float, int]] = []
+
+    def on_validation_end(self, trainer: pl.Trainer, pl_module: Any) -> None:
+        self.errors.append((float(trainer.callback_metrics["val/error_km_mean"]), trainer.global_step))
+
+
 def staged(stages: list[dict[str, Any]] = STAGED, **more: Any) -> GeoLightningModule:
     module = toy_module(
         stages=stages, batchnorm="train", optimizer=more.pop("optimizer", OptimizerSpec("Adam", lr=3e-3)), **more
@@ -82,10 +92,11 @@ def assert_close(tensors: dict[str, torch.Tensor], expected: dict[str, torch.Ten
 def test_averages_are_those_of_the_formula(
     stages: list[dict[str, Any]], more: dict[str, Any], tmp_path: Path
 ) -> None:
-    raw, module = RawSteps(), staged(stages)
-    toy_trainer(tmp_path, epochs=4, callbacks=[EmaWeights(decay=DECAY), raw], **more).fit(
-        module, datamodule=ToyData()
-    )
+    raw, module, data = RawSteps(), staged(stages), ToyData()
+    trainer = toy_trainer(tmp_path, epochs=4, callbacks=[EmaWeights(decay=DECAY), raw], **more)
+    trainer.fit(module, datamodule=data)
+    trainer.validate(module, datamodule=data, verbose=False)
+    trainer.test(module, datamodule=data, verbose=False)
     assert len(raw.taken) == 1 + 4 * (2 if "accumulate_grad_batches" in more else 4)
     state = module.network.state_dict()
     assert_close(state, raw.average(DECAY))
@@ -115,19 +126,17 @@ def compute_error_km(locator: Predictor, data: ToyData, rows: slice) -> float:
 @pytest.mark.parametrize("ema_first", [True, False])
 @pytest.mark.parametrize("interval", [1.0, 0.5])
 def test_the_best_checkpoint_holds_what_was_validated(ema_first: bool, interval: float, tmp_path: Path) -> None:
-    folder, errors = tmp_path / "c", []
-
-    class Note(pl.Callback):
-        def on_validation_end(self, trainer: pl.Trainer, pl_module: Any) -> None:
-            errors.append((float(trainer.callback_metrics["val/error_km_mean"]), trainer.global_step))
-
+    folder, validations = tmp_path / "c", ValidationRecorder()
     ema, best, raw = EmaWeights(decay=DECAY), BestCheckpoint(dirpath=str(folder)), RawSteps()
     callbacks = [ema, best] if ema_first else [best, ema]
     module, data = staged(optimizer=OptimizerSpec("SGD", lr=0.5, backbone_lr=1e-2, momentum=0.9)), ToyData()
-    trainer = toy_trainer(tmp_path, epochs=4, callbacks=[*callbacks, raw, Note()], val_check_interval=interval)
+    trainer = toy_trainer(
+        tmp_path, epochs=4, callbacks=[*callbacks, raw, validations], val_check_interval=interval
+    )
     trainer.fit(module, datamodule=data)
-    lowest, step = min(errors)
-    assert len({round(error, 2) for error, _ in errors}) > 2
+    lowest, step = min(validations.errors)
+    assert len({round(error, 2) for error, _ in validations.errors}) > 2
+
     locator = Predictor.load(folder / "best.ckpt")
     rows = slice(TRAIN, TRAIN + VAL)
     assert compute_error_km(locator, data, rows) == pytest.approx(lowest, rel=1e-5)
@@ -147,19 +156,14 @@ def test_the_best_checkpoint_holds_what_was_validated(ema_first: bool, interval:
 
 
 def test_a_best_checkpoint_that_waits_to_be_written_stays_as_it_was(tmp_path: Path) -> None:
-    best, raw, steps = BestCheckpoint(dirpath=str(tmp_path)), RawSteps(), []
+    best, raw, validations = BestCheckpoint(dirpath=str(tmp_path)), RawSteps(), ValidationRecorder()
     best.min_interval_s = 1e9
-
-    class Note(pl.Callback):
-        def on_validation_end(self, trainer: pl.Trainer, pl_module: Any) -> None:
-            steps.append((float(trainer.callback_metrics["val/error_km_mean"]), trainer.global_step))
-
     module = toy_module(optimizer=OptimizerSpec("SGD", lr=5.0, momentum=0.9))
     data = ToyData(features=toy_features(module.network))
     module.network.train()
-    callbacks = [EmaWeights(decay=DECAY), best, raw, Note()]
+    callbacks = [EmaWeights(decay=DECAY), best, raw, validations]
     toy_trainer(tmp_path, epochs=8, callbacks=callbacks).fit(module, datamodule=data)
-    step = min(steps)[1]
+    step = min(validations.errors)[1]
 
     # It waited while training went on.
     assert step < 8 * 4
@@ -167,16 +171,6 @@ def test_a_best_checkpoint_that_waits_to_be_written_stays_as_it_was(tmp_path: Pa
     assert_close(Predictor.load(tmp_path / "best.ckpt").network.state_dict(), raw.average(DECAY, step))
     for name, tensor in checkpoint[RAW].items():
         assert torch.equal(tensor, raw.taken[step][name])
-
-
-def test_after_training_the_network_holds_the_averages(tmp_path: Path) -> None:
-    module, data = staged(), ToyData()
-    trainer = toy_trainer(tmp_path, callbacks=[EmaWeights(decay=DECAY)])
-    trainer.fit(module, datamodule=data)
-    before = copy.deepcopy(module.network.state_dict())
-    trainer.validate(module, datamodule=data, verbose=False)
-    trainer.test(module, datamodule=data, verbose=False)
-    assert all(torch.equal(tensor, before[name]) for name, tensor in module.network.state_dict().items())
 
 
 def test_a_second_fit_goes_on_from_the_raw_weights(tmp_path: Path) -> None:
@@ -187,22 +181,15 @@ def test_a_second_fit_goes_on_from_the_raw_weights(tmp_path: Path) -> None:
     assert all(torch.equal(tensor, second.taken[0][name]) for name, tensor in first.taken[-1].items())
 
 
-def test_resuming_with_and_without_do_not_mix(tmp_path: Path) -> None:
+def test_a_run_without_averages_is_not_resumed_with_them(tmp_path: Path) -> None:
     data = ToyData(features=toy_features(toy_network()))
-    for name, ema in (("with", [EmaWeights()]), ("without", [])):
-        callbacks = [LastCheckpoint(dirpath=str(tmp_path / name)), *ema]
-        toy_trainer(tmp_path, epochs=1, callbacks=callbacks).fit(toy_module(), datamodule=data)
-    callbacks = [LastCheckpoint(dirpath=str(tmp_path / "c")), EmaWeights()]
-    trainer = toy_trainer(tmp_path, callbacks=callbacks)
+    callbacks = [LastCheckpoint(dirpath=str(tmp_path / "without"))]
+    toy_trainer(tmp_path, epochs=1, callbacks=callbacks).fit(toy_module(), datamodule=data)
+    trainer = toy_trainer(tmp_path, callbacks=[LastCheckpoint(dirpath=str(tmp_path / "c")), EmaWeights()])
     with pytest.raises(CheckpointError, match=r"made without callbacks\.ema; it cannot be resumed with it"):
         trainer.fit(
             toy_module(), datamodule=data, ckpt_path=str(tmp_path / "without/last.ckpt"), weights_only=True
         )
-    given = torch.load(tmp_path / "with" / "last.ckpt", weights_only=True)
-    refuse_lost_averages(given, callbacks)
-    refuse_lost_averages(torch.load(tmp_path / "without" / "last.ckpt", weights_only=True), [])
-    with pytest.raises(CheckpointError, match=r"made with callbacks\.ema; it cannot be resumed without it"):
-        refuse_lost_averages(given, [LastCheckpoint(dirpath=str(tmp_path))])
 
 
 def test_decay_warms_up() -> None:

@@ -1,7 +1,8 @@
-"""Fine-tuning: the epoch alone decides which parameters are trained, and each parameter is in one group."""
+"""Fine-tuning: the stages of parameters, and learning rates that decrease from block to block."""
 
 from __future__ import annotations
 
+from collections import Counter
 from typing import Any
 
 import pytest
@@ -10,9 +11,12 @@ from support.toy_run import HEAD_ONLY, STAGED, toy_network
 
 from geoguesser.errors import ConfigError
 from geoguesser.model.network import GeoNetwork
-from geoguesser.training.finetuning import Finetuning
+from geoguesser.training.finetuning import Finetuning, ParameterGroup
+from geoguesser.training.optimizer import OptimizerSpec
 
 ALL = [{"epoch": 0, "from": "all"}]
+DEEP = [*STAGED[:2], {"epoch": 3, "from": "all", "lr": 1e-4}]
+SPEC = OptimizerSpec("SGD", lr=1e-2, backbone_lr=1e-3, momentum=0.9)
 HEAD_NAMES = {"head.linear.weight", "head.linear.bias"}
 
 
@@ -146,3 +150,64 @@ def test_modes_of_batchnorm_layers(batchnorm: str) -> None:
 def test_frozen_backbone_and_last_epoch(stages: list[dict[str, Any]], freezes: bool, epoch: int) -> None:
     finetuning = Finetuning(stages=stages)
     assert (finetuning.freezes_backbone, finetuning.last_unlock_epoch) == (freezes, epoch)
+
+
+def make_groups(network: GeoNetwork, stages: list[dict[str, Any]], decay: float) -> list[ParameterGroup]:
+    return Finetuning(stages=stages, layer_decay=decay).make_groups(network)
+
+
+def compute_base_rates(network: GeoNetwork, stages: list[dict[str, Any]], decay: float) -> dict[str, float]:
+    return {group.name: SPEC.base_rate(group) for group in make_groups(network, stages, decay)}
+
+
+def test_rates_decrease_towards_the_stem(network: GeoNetwork) -> None:
+    # Blocks of test_resnet: stem, layer1 to layer4.
+    rates = {f"backbone.{block}": 1e-3 * 0.5 ** (4 - block) for block in range(5)}
+    assert compute_base_rates(network, ALL, 0.5) == pytest.approx({"head": 1e-2, **rates})
+
+
+def test_a_stages_rate_is_that_of_its_top_block(network: GeoNetwork) -> None:
+    rates = {f"backbone@3.{block}": 1e-4 * 0.5 ** (3 - block) for block in range(4)}
+    assert compute_base_rates(network, DEEP, 0.5) == pytest.approx({"head": 1e-2, "backbone@1.4": 3e-3, **rates})
+
+
+def test_without_a_rate_the_depth_counts_from_the_last_block(network: GeoNetwork) -> None:
+    assert compute_base_rates(network, STAGED, 0.5) == pytest.approx(
+        {"head": 1e-2, "backbone@1.4": 3e-3, "backbone@3.3": 1e-3 / 2, "locked": 0.0}
+    )
+
+
+def test_a_block_in_two_stages(network: GeoNetwork) -> None:
+    stages = [{"epoch": 0, "from": "layer3.0.bn2"}, {"epoch": 2, "from": "layer3"}]
+    groups = make_groups(network, stages, 0.5)
+    assert [group.name for group in groups] == ["head", "backbone.3", "backbone.4", "backbone@2.3", "locked"]
+    assert [group.factor for group in groups] == [1.0, 0.5, 1.0, 0.5, 1.0]
+    assert "backbone.model.layer3.0.conv1.weight" in groups[3].names
+
+
+@pytest.mark.parametrize("decay", [1.0, 0.7])
+@pytest.mark.parametrize("model", ["test_resnet", "mobilenetv3_small_050", "test_vit", "tf_efficientnet_lite0"])
+@pytest.mark.parametrize("start", ["all", "last_2"])
+def test_every_parameter_is_in_one_group_with_the_rate_of_its_block(model: str, start: str, decay: float) -> None:
+    network = toy_network(model)
+    stages = [{"epoch": 0, "from": "head"}, {"epoch": 1, "from": "last_1"}, {"epoch": 3, "from": start}]
+    groups = make_groups(network, stages, decay)
+    counted = Counter(name for group in groups for name in group.names)
+    assert set(counted) == {name for name, _ in network.named_parameters()}
+    assert set(counted.values()) == {1}
+    assert len({group.name for group in groups}) == len(groups)
+    for number, block in enumerate(network.backbone.blocks()):
+        factors = {
+            group.factor
+            for group in groups
+            if group.name != "locked" and {f"backbone.model.{name}" for name in block} & set(group.names)
+        }
+        behind = len(network.backbone.blocks()) - 1 - number
+        assert sorted(factors) in ([], [pytest.approx(decay**behind)])
+
+
+def test_a_backbone_of_one_block_has_no_layer_decay(network: GeoNetwork, monkeypatch: pytest.MonkeyPatch) -> None:
+    names = [name for block in network.backbone.blocks() for name in block]
+    monkeypatch.setattr(network.backbone, "blocks", lambda: [names])
+    with pytest.raises(ConfigError, match=r"^finetune\.layer_decay must be 1 for test_resnet.*got 0\.5"):
+        make_groups(network, ALL, 0.5)
