@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import os
 import re
 import signal
-import subprocess
-import sys
 from pathlib import Path
 
 import httpx
 import pytest
-from conftest import ROOT, TINY, compose
+from conftest import TINY, compose
+from support.background import read_until, start_command
 from support.toy_run import IMAGE, REGION, toy_network
 
 from geoguesser.app.limits import Limits, make_limits
@@ -73,16 +71,8 @@ def test_serves_until_it_is_interrupted(tmp_path: Path):
     filter_logs()
     run_training(compose(TINY), tmp_path / "first")
     overrides = [f"run=[{tmp_path}/first,{tmp_path}/first/checkpoints/best.ckpt]", "port=0", "threads=1"]
-    process = subprocess.Popen(
-        [sys.executable, "-m", "geoguesser.serve", *overrides],
-        cwd=ROOT, env=os.environ, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
-    )  # fmt: skip
-    try:
-        assert process.stdout is not None
-        lines: list[str] = []
-        while not (lines and lines[-1].startswith("Serving on ")):
-            lines.append(process.stdout.readline())
-            assert lines[-1], process.communicate()
+    with start_command("geoguesser.serve", *overrides) as process:
+        lines = read_until(process, "Serving on ")
         model_lines = [line for line in lines if line.startswith("model ")]
         assert model_lines[0] == "model first: Croatia, 4 places for the game\n"
         assert model_lines[1].startswith("model best: Croatia, The model has no run folder")
@@ -93,7 +83,5 @@ def test_serves_until_it_is_interrupted(tmp_path: Path):
         assert "<title>geoguesser</title>" in httpx.get(address).text
 
         process.send_signal(signal.SIGINT)
-        stdout, stderr = process.communicate(timeout=60)
-    finally:
-        process.kill()
-    assert (process.returncode, stdout, stderr) == (0, "Stopped.\n", "")
+        output, _ = process.communicate(timeout=60)
+    assert (process.returncode, output) == (0, "Stopped.\n")

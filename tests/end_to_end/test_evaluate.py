@@ -5,15 +5,14 @@ from __future__ import annotations
 import json
 import shutil
 import signal
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
 import pytest
-from conftest import ROOT, command, compose
+from conftest import command, compose
+from support.background import start_command
 from support.waiting import wait_until
 
 from geoguesser.commands.evaluate import run_evaluate
@@ -179,6 +178,8 @@ def test_damaged_views_affect_only_their_place(sweep: Path, demo_root: Path, tmp
     assert prior[POINT].notna().all().all()
     assert list(pd.read_csv(tmp_path / "p.csv")) == ["uuid", *POINT]
     assert len(predict(*words, "missing_views=error", "on_bad=skip")) == 3
+    with pytest.raises(GeoguesserError, match=f"place {empty.name} cannot be answered: 0.jpg .*on_bad=empty"):
+        predict(*words, "on_bad=error")
     row = predict(*words, "missing_views=error").set_index("uuid").loc[lonely.name]
     assert row["views"] == 1
     assert row["broken"] == "has 1 of 4 views"
@@ -215,15 +216,9 @@ def test_a_killed_prediction_continues(sweep: Path, demo_root: Path, tmp_path: P
 
     out, journal = tmp_path / "p.csv", tmp_path / "p.csv.journal"
     words = ["geoguesser.predict", f"run={sweep / '0'}", f"images={images}", f"out={out}", "batch_size=4"]
-    process = subprocess.Popen(
-        [sys.executable, "-m", *words], cwd=ROOT, stderr=subprocess.PIPE, stdout=subprocess.PIPE
-    )
-    wait_until(
-        lambda: process.poll() is not None or (journal.is_file() and journal.read_bytes().count(b"\n") > 20),
-        timeout_s=120,
-    )
-    process.send_signal(signal.SIGKILL)
-    process.communicate()
+    with start_command(*words) as process:
+        wait_until(lambda: journal.is_file() and journal.read_bytes().count(b"\n") > 20, timeout_s=120)
+        process.send_signal(signal.SIGKILL)
     assert 0 < len(journal.read_bytes().splitlines()) - 1 < len(names)
     assert not out.exists()
 

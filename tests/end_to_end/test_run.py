@@ -18,12 +18,38 @@ from conftest import SAMPLE, TINY, compose
 
 from geoguesser.commands.train import run_training
 from geoguesser.data.demo.dataset import ensure_demo
+from geoguesser.data.images import ImageSpec
+from geoguesser.data.views import read_folder
 from geoguesser.errors import CheckpointError, ConfigError, DataError, GeoguesserError
-from geoguesser.geo.distance import EARTH_RADIUS_KM
-from geoguesser.inference.api import load
+from geoguesser.geo.distance import EARTH_RADIUS_KM, haversine_km
+from geoguesser.inference.predictor import Predictor
 from geoguesser.system.log_filters import filter_logs
+from geoguesser.training.ema import RAW
 
 WITHOUT_DEMO = [word for word in TINY if not word.startswith("data.p")]
+COMBINED = [
+    *(*TINY, "fusion=attention", "fusion.width=16", "fusion.view_dropout=0.3", "callbacks=ema"),
+    *("finetune=full", "finetune.layer_decay=0.8", "finetune.batchnorm=train"),
+]
+LATER = ["finetune.stages=[{epoch:0,from:head},{epoch:1,from:last_2}]"]
+
+
+def read_test_places(folder: Path) -> tuple[pd.DataFrame, torch.Tensor]:
+    """Reads the predictions of a run's test places, and their views."""
+    predictions = pd.read_csv(folder / "predictions_test.csv")
+    root = ensure_demo(places=60, seed=0, px=56)
+    folders = [str(root / "images" / uuid) for uuid in predictions.uuid]
+    views = [read_folder(folder, ImageSpec(size=32), mask=False)[0] for folder in folders]
+    return predictions, torch.from_numpy(np.stack(views))
+
+
+def check_checkpoint(folder: Path) -> Predictor:
+    """Checks that the best checkpoint predicts the points that the run wrote."""
+    predictor = Predictor.load(folder)
+    predictions, images = read_test_places(folder)
+    coords_deg = predictions[["latitude", "longitude"]].to_numpy()
+    assert haversine_km(predictor.predict_coords(images), coords_deg).max() < 0.1
+    return predictor
 
 
 def read_weights(file: Path) -> dict[str, torch.Tensor]:
@@ -167,10 +193,7 @@ def test_baselines_of_features_need_cached_features(run_job, tmp_path: Path):
 
 
 def test_the_test_uses_the_best_checkpoint(run_folder: Path):
-    table = pd.read_csv(run_folder / "predictions_test.csv")
-    root = ensure_demo(places=60, seed=0, px=56)
-    predictions = load(run_folder).predict([root / "images" / uuid for uuid in table.uuid])
-    np.testing.assert_allclose(predictions.coords_deg, table[["latitude", "longitude"]], atol=2e-4)
+    check_checkpoint(run_folder)
 
 
 def test_checkpoints_hold_plain_values_and_no_paths(run_folder: Path):
@@ -204,15 +227,22 @@ def test_regression_has_no_cells(run_job, tmp_path: Path):
     assert "\ndecoder:" not in config
 
 
-@pytest.mark.parametrize("extra", [["head=regression", "head.space=sphere"], ["decoder=argmax", "fusion=mean"],
-                                   ["decoder=median"], ["decoder=top_k", "decoder.k=3", "decoder.temperature=0.5"],
-                                   ["grid.spacing_km=80", "grid.point=clipped"], ["optimizer=sgd"],
-                                   ["optimizer=adamw", "trainer.accumulate_grad_batches=2",
-                                    "trainer.gradient_clip_val=1.0", "trainer.precision=bf16-mixed"],
-                                   ["trainer.val_check_interval=0.5", "callbacks.checkpoint.save_top_k=2"],
-                                   ["logger=tensorboard", "split=kfold"]])  # fmt: skip
-def test_choices_run(run_job, tmp_path: Path, extra: list[str]):
-    result = run_job([*TINY, *extra], tmp_path / "run")
+@pytest.mark.parametrize(
+    "words",
+    [
+        "head=regression head.space=sphere",
+        "decoder=argmax fusion=mean",
+        "decoder=median schedule=step",
+        "decoder=top_k decoder.k=3 decoder.temperature=0.5",
+        "grid.spacing_km=80 grid.point=clipped",
+        "optimizer=sgd schedule=onecycle",
+        "optimizer=adamw trainer.accumulate_grad_batches=2 trainer.gradient_clip_val=1.0",
+        "trainer.precision=bf16-mixed trainer.val_check_interval=0.5 callbacks.checkpoint.save_top_k=2",
+        "logger=tensorboard split=kfold",
+    ],
+)
+def test_choices_run(run_job, tmp_path: Path, words: str):
+    result = run_job([*TINY, *words.split()], tmp_path / "run")
     assert np.isfinite(result["test"]["error_km_mean"])
     assert (tmp_path / "run/checkpoints/best.ckpt").is_file()
 
@@ -291,6 +321,7 @@ def test_skipped_places_are_counted_and_listed(run_job, tmp_path: Path, caplog):
         run_job([*job, "data.on_bad.missing_view=skip"], tmp_path / "two")
     assert not (tmp_path / "two/checkpoints").exists()
     assert json.loads((tmp_path / "two/status.json").read_text())["state"] == "failed"
+    assert "broken_image" in pd.read_csv(tmp_path / "two/findings.csv")["kind"].tolist()
     skips = ["data.on_bad.missing_view=skip", "data.on_bad.broken_image=skip"]
     result = run_job([*job, *skips], tmp_path / "three")
     assert result["counts"]["skipped"] == {"missing_view": 1, "broken_image": 1}
@@ -305,42 +336,26 @@ def test_skipped_places_are_counted_and_listed(run_job, tmp_path: Path, caplog):
 @pytest.mark.parametrize(
     ("override", "message"),
     [
-        ("grid.size=abc", r"^grid\.size must be a positive integer, got 'abc'\.$"),
-        ("trainer.max_epochs=abc", r"^trainer\.max_epochs must be a positive integer, got 'abc'\.$"),
-        ("trainer.precision=7", r"^trainer does not take these values: .*7"),
-        ("trainer.devices=-3", r"^trainer does not take these values"),
-        ("optimizer.lr=-1", r"^optimizer\.lr must be a number above 0, got -1\.$"),
-        ("split.shares=[0.5,0.5]", r"^split\.shares must be three numbers that sum to 1, got"),
-        ("seed=-1", r"^seed must be an integer from 0 to 4294967295, got -1\.$"),
-        ("callbacks.checkpoint=null", r"^callbacks\.checkpoint must be there"),
-        ("callbacks.early_stopping.mode=mni", r"^callbacks\.early_stopping does not take these values: .*mni"),
-        ("calibration.fraction=2", r"^calibration\.fraction must be a number from 0 to 0\.9, got 2\.$"),
-        ("+calibration.few=2", r"^calibration must have the keys fraction, min_places, and no other, got"),
-        ("pictures=maybe", r"^pictures must be true or false, got 'maybe'\.$"),
-        ("features.limit_gib=x", r"^features\.limit_gib must be a number from 0, got 'x'"),
-        (
-            "+features.typo=1",
-            r"^features\.typo is not a key of geoguesser\.\S+\. Its keys: batch_size, cache, limit_gib\.$",
-        ),
-        ("+grid.sise=60", r"^grid\.sise is not a key of geoguesser\.\S+\. Its keys: point, size, spacing_km\.$"),
-        ("+typo=1", r"^typo is not a key of this command\."),
-        ("backbone.name=resnet5000", r"^backbone\.name must be a model that timm .* knows, got 'resnet5000'"),
-        ("data.places=2", r"places"),
-        ("trainer.accelerator=gpu", r"^trainer does not take these values: .*gpu"),
-        ("backbone.pretrained=true", r"^backbone\.name .* asks for weights from "),
-        ("trainer.val_check_interval=0", r"^trainer\.val_check_interval must be a number above 0, got 0\.$"),
-        ("+trainer.fast_dev_run=true", r"^trainer\.fast_dev_run must be false.* Use trainer=debug\.$"),
-        (
-            "callbacks.early_stopping.monitor=val/eror",
-            r"^callbacks\.early_stopping\.monitor must be one of val/loss",
-        ),
-        ("+trainer.limit_train_batches=1e-9", r"^Lightning refuses values .*limit_train_batches"),
-        ("resume=/nowhere", r"^resume=/nowhere must be a run folder with checkpoints/last\.ckpt"),
-        ("init_from=/nowhere", r"^/nowhere must be a run folder with checkpoints/best\.ckpt"),
+        ("grid.size=abc", "grid.size must be a positive integer, got 'abc'."),
+        ("trainer.precision=7", "trainer does not take these values: "),
+        ("trainer.val_check_interval=0", "trainer.val_check_interval must be a number above 0"),
+        ("+trainer.limit_train_batches=1e-9", "Lightning refuses values "),
+        ("seed=-1", "seed must be an integer from 0 to 4294967295"),
+        ("callbacks.checkpoint=null", "callbacks.checkpoint must be there"),
+        ("callbacks.early_stopping.mode=mni", "callbacks.early_stopping does not take these values: "),
+        ("callbacks.early_stopping.monitor=val/eror", "callbacks.early_stopping.monitor must be one of val/loss"),
+        ("calibration.fraction=2", "calibration.fraction must be a number from 0 to 0.9"),
+        ("+calibration.few=2", "calibration must have the keys fraction, min_places, and no other"),
+        ("pictures=maybe", "pictures must be true or false"),
+        ("features.limit_gib=x", "features.limit_gib must be a number from 0"),
+        ("backbone.name=resnet5000", "backbone.name must be a model that timm "),
+        ("backbone.pretrained=true", "backbone.name "),
+        ("resume=/nowhere", "resume=/nowhere must be a run folder with checkpoints/last.ckpt"),
+        ("init_from=/nowhere", "/nowhere must be a run folder with checkpoints/best.ckpt"),
     ],
 )
 def test_a_wrong_value_is_one_clear_message(run_job, tmp_path: Path, override: str, message: str):
-    with pytest.raises(GeoguesserError, match=message):
+    with pytest.raises(GeoguesserError, match="^" + re.escape(message)):
         run_job([*TINY, override], tmp_path / "run")
     assert not (tmp_path / "run/checkpoints").exists()
     assert not (tmp_path / "run/result.json").exists()
@@ -383,7 +398,6 @@ def test_debug_trainer(run_job, tmp_path: Path):
     ("change", "message"),
     [
         ("grid.size=10", r"cannot be resumed: its head differs from what data and config now give"),
-        ("decoder=argmax", r"cannot be resumed: its head differ"),
         ("data.fraction=0.6", r"cannot be resumed: its data differ from those given now in splits\."),
         ("optimizer.lr=0.5", r"^A resumed run keeps its learning rates.*init_from=RUN_FOLDER\.$"),
     ],
@@ -418,3 +432,60 @@ def test_a_folder_whose_run_never_trained_is_free(run_job, tmp_path: Path):
     assert not (tmp_path / "run/status.json").exists()
     run_job([*TINY, "trainer.max_epochs=1", "name=7"], tmp_path / "run")
     assert json.loads((tmp_path / "run/status.json").read_text()) == {"state": "done"}
+
+
+@pytest.mark.parametrize("stages", [[], LATER], ids=["full", "staged"])
+def test_resuming_a_run_with_all_choices_changes_nothing(stages: list[str], run_job, tmp_path: Path) -> None:
+    choices, part = [*COMBINED, *stages], tmp_path / "part"
+    complete = run_job([*choices, "trainer.max_epochs=3"], tmp_path / "complete")
+    run_job([*choices, "trainer.max_epochs=2"], part)
+    resumed_run = run_job([*choices, "trainer.max_epochs=3", f"resume={part}"], part)
+    assert (resumed_run["test"], resumed_run["steps"]) == (complete["test"], complete["steps"])
+    assert read_history(part) == read_history(tmp_path / "complete")
+
+    files = [folder / "checkpoints/last.ckpt" for folder in (tmp_path / "complete", part)]
+    expected, resumed = (torch.load(file, weights_only=True) for file in files)
+    for entry in ("state_dict", RAW):
+        assert expected[entry].keys() == resumed[entry].keys()
+        assert all(torch.equal(tensor, resumed[entry][name]) for name, tensor in expected[entry].items()), entry
+    assert any(name.startswith("lr/backbone") and "." in name for name in read_history(part)[0])
+    check_checkpoint(tmp_path / "complete")
+
+    changes = {
+        "callbacks=default": "it cannot be resumed without it",
+        "finetune.layer_decay=0.7": "keeps its ",
+    }
+    for change, message in changes.items():
+        with pytest.raises(CheckpointError, match=message):
+            run_job([*choices, change, "trainer.max_epochs=4", f"resume={part}"], part)
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["head=hybrid"],
+        ["grid=quadtree", "loss=expected_distance"],
+        ["grid=kmeans", "loss.class_balance=1.0"],
+        ["grid=staggered", "decoder=argmax"],
+        ["grid=pyramid", "grid.sizes=[5,20]", "head=hybrid"],
+        ["region=world", "grid=quadtree", "decoder=top_k"],
+    ],
+    ids=",".join,
+)
+def test_the_checkpoint_predicts_what_the_run_wrote(words: list[str], run_job, tmp_path: Path) -> None:
+    result = run_job([*TINY, "density=usual", *words], tmp_path / "run")
+    predictor = check_checkpoint(tmp_path / "run")
+    assert predictor.network.head.state()["decoder"] == result["decoder"]
+
+
+def test_the_checkpoint_holds_the_calibration(run_job, tmp_path: Path) -> None:
+    words = [*TINY, "density=coarse", "calibration.min_places=2", "split.shares=[0.5,0.3,0.2]"]
+    run_job(words, tmp_path / "run")
+    predictor = Predictor.load(tmp_path / "run")
+    predictions, images = read_test_places(tmp_path / "run")
+    columns = predictor.uncertainty.describe_places(predictor.compute_output(images))
+    np.testing.assert_allclose(columns["expected_error_km"], predictions.expected_error_km, rtol=1e-3)
+    np.testing.assert_array_equal(columns["cell"], predictions.cell)
+
+    predictor.save(tmp_path / "copy.ckpt")
+    assert Predictor.load(tmp_path / "copy.ckpt").calibration == predictor.calibration

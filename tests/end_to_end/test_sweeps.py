@@ -5,14 +5,13 @@ from __future__ import annotations
 import json
 import os
 import signal
-import subprocess
-import sys
 from pathlib import Path
 
 import pandas as pd
 import pytest
 from conftest import ROOT, TINY, command, read_back
 from omegaconf import OmegaConf
+from support.background import read_until, start_command
 from support.waiting import wait_until
 
 FAULT = """
@@ -40,25 +39,6 @@ def read_states(folder: Path) -> dict[str, str]:
     return {path.parent.name: json.loads(path.read_text())["state"] for path in folder.glob("*/status.json")}
 
 
-def start(words: list[str], cwd: Path, **env: str) -> subprocess.Popen:
-    """Starts a command that a test will stop; shells make background processes ignore SIGINT."""
-    before = signal.signal(signal.SIGINT, signal.default_int_handler)
-    process = subprocess.Popen(
-        [sys.executable, "-m", "geoguesser.train", *words],
-        cwd=cwd, env=os.environ | {"PYTHONPATH": f"{ROOT}{os.pathsep}{cwd}"} | env, text=True,
-        stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
-    )  # fmt: skip
-    signal.signal(signal.SIGINT, before)
-    return process
-
-
-def wait_for(process: subprocess.Popen, text: str) -> None:
-    for line in process.stdout:
-        if text in line:
-            return
-    raise AssertionError(f"the command did not print {text!r}")
-
-
 @pytest.mark.slow
 def test_a_killed_sweep_with_failing_jobs_is_repeated(tmp_path: Path):
     """Of twelve jobs one raises, one is refused and one is killed; ten have results at the end."""
@@ -69,9 +49,9 @@ def test_a_killed_sweep_with_failing_jobs_is_repeated(tmp_path: Path):
     folder = tmp_path / "multirun/faults"
 
     # Ends in the middle of the ninth job.
-    process = start(words, tmp_path, DIES_AT="15")
-    process.communicate(timeout=300)
-    assert process.returncode == -signal.SIGKILL
+    environment = {"PYTHONPATH": f"{ROOT}{os.pathsep}{tmp_path}"}
+    died = command("geoguesser.train", *words, cwd=tmp_path, env=environment | {"DIES_AT": "15"})
+    assert died.returncode == -signal.SIGKILL
     before = read_states(folder)
     assert sorted(before.values()) == [*["done"] * 6, "failed", "failed", "running"]
     (killed,) = (name for name, state in before.items() if state == "running")
@@ -79,7 +59,7 @@ def test_a_killed_sweep_with_failing_jobs_is_repeated(tmp_path: Path):
         name: (folder / name / "result.json").stat().st_mtime_ns for name in before if before[name] == "done"
     }
 
-    done = command("geoguesser.train", *words, cwd=tmp_path, env={"PYTHONPATH": str(tmp_path)})
+    done = command("geoguesser.train", *words, cwd=tmp_path, env=environment)
     assert done.returncode == 1
     assert "4 done, 6 done before, 2 failed" in done.stdout
     assert "2 of the jobs failed or did not end:" in done.stderr
@@ -90,21 +70,15 @@ def test_a_killed_sweep_with_failing_jobs_is_repeated(tmp_path: Path):
     assert sorted(after.values()) == [*["done"] * 10, "failed", "failed"]
     assert all((folder / name / "result.json").stat().st_mtime_ns == at for name, at in written.items())
 
-    table = pd.read_csv(folder / "summary.csv")
-    assert len(table) == 12
+    table = pd.read_csv(folder / "summary.csv").set_index("grid.size")
     assert table["state"].tolist() == [*["done"] * 10, "failed", "failed"]
-    assert table["val_error_km_mean"].head(10).is_monotonic_increasing
-    assert set(table["grid.size"]) == {*range(8, 19), -1}
-    for row in table.head(10).to_dict("records"):
+    assert set(table.index) == {*range(8, 19), -1}
+    for size, row in table.head(10).iterrows():
         result = json.loads((folder / row["job"] / "result.json").read_text())
         assert row["test_error_km_mean"] == pytest.approx(result["test"]["error_km_mean"], abs=1e-6)
-        assert OmegaConf.load(folder / row["job"] / "config.yaml").grid.size == row["grid.size"]
-    assert (folder / "summary.png").is_file()
-    (broken,) = (row["job"] for row in table.to_dict("records") if row["grid.size"] == 11)
-    error = (folder / broken / "error.log").read_text()
-    assert "Traceback" in error
-    assert "on_train_epoch_end" in error
-    assert "places:" in (folder / broken / "train.log").read_text()
+        assert OmegaConf.load(folder / row["job"] / "config.yaml").grid.size == size
+    broken = table["job"][11]
+    assert "on_train_epoch_end" in (folder / broken / "error.log").read_text()
 
     ends: dict[str, list[int | None]] = {}
     for run in sorted(folder.glob("*/wandb/offline-run-*")):
@@ -128,12 +102,14 @@ def test_a_killed_sweep_with_failing_jobs_is_repeated(tmp_path: Path):
 def test_ctrl_c_ends_a_sweep_with_instructions(tmp_path: Path):
     words = ["--multirun", "seed=0,1,2", *TINY, "sweep.name=stopped"]
     words += ["trainer.max_epochs=5000", "callbacks.early_stopping=null"]
-    process = start(words, tmp_path)
-    wait_for(process, "#0 : seed=0")
     log = tmp_path / "multirun/stopped"
-    wait_until(lambda: any("epoch    3/" in path.read_text() for path in log.glob("*/train.log")), timeout_s=120)
-    process.send_signal(signal.SIGINT)
-    output, _ = process.communicate(timeout=60)
+    with start_command("geoguesser.train", *words, cwd=tmp_path) as process:
+        read_until(process, "#0 : seed=0")
+        wait_until(
+            lambda: any("epoch    3/" in path.read_text() for path in log.glob("*/train.log")), timeout_s=120
+        )
+        process.send_signal(signal.SIGINT)
+        output, _ = process.communicate(timeout=60)
     assert process.returncode == 1
     assert "Traceback" not in output
     assert "#0" in output
