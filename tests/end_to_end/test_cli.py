@@ -123,24 +123,6 @@ def test_other_commands_name_their_failed_jobs(tmp_path: Path):
 
 
 @pytest.mark.slow
-def test_a_killed_run_is_resumed(tmp_path: Path):
-    """The history is that of a run that was not killed."""
-    words = [*TINY[:-1], "trainer.max_epochs=30", "callbacks.early_stopping=null"]
-    part, complete = tmp_path / "part", tmp_path / "complete"
-    with start_command("geoguesser.train", *words, f"hydra.run.dir={part}") as process:
-        read_until(process, "epoch  6/30")
-        process.send_signal(signal.SIGKILL)
-    assert not (part / "result.json").exists()
-    resumed = command("geoguesser.train", f"resume={part}", cwd=tmp_path)
-    assert resumed.returncode == 0, resumed.stderr
-    assert command("geoguesser.train", *words, f"hydra.run.dir={complete}").returncode == 0
-    tables = [pd.read_csv(folder / "metrics.csv").drop(columns="seconds") for folder in (part, complete)]
-    pd.testing.assert_frame_equal(*tables)
-    results = [json.loads((folder / "result.json").read_text())["test"] for folder in (part, complete)]
-    assert results[0] == results[1]
-
-
-@pytest.mark.slow
 def test_the_wheel_contains_its_configs(tmp_path: Path):
     """The wheel is built, installed beside the environment's packages and run from another folder."""
     built = command("build", "--wheel", "--no-isolation", "--outdir", str(tmp_path), str(ROOT), cwd=tmp_path)

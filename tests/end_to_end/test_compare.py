@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
-from conftest import command, compose
+from conftest import compose
 from omegaconf import OmegaConf
 from PIL import Image
 from support.browser import needs_browser, open_page
@@ -43,15 +43,6 @@ def compared(sweep: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Pat
     with contextlib.redirect_stdout(output):
         compare(runs, f"out={folder / 'compare.html'}", QUICK)
     return folder, output.getvalue()
-
-
-# Runs in a process of its own.
-@pytest.mark.slow
-def test_command_writes_into_the_current_folder(sweep: Path, tmp_path: Path):
-    process = command("geoguesser.compare", str(sweep), QUICK, cwd=tmp_path)
-    assert (process.returncode, process.stderr) == (0, "")
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["compare.csv", "compare.html"]
-    assert "2 configurations, 3 runs" in process.stdout
 
 
 def test_sweep_becomes_a_page_and_a_table(sweep: Path, compared):

@@ -149,6 +149,9 @@ def test_commands_use_the_run_with_the_extension(run: Path, home: Path) -> None:
     execute(home, "report", "run=first", "device=cpu", EXTENSIONS)
     assert list(run.rglob("quadruplet*"))
 
+    # Commands write nothing else into the current folder.
+    assert not {"outputs", "multirun", ".hydra"} & {path.name for path in home.iterdir()}
+
 
 @pytest.mark.slow
 def test_runs_with_custom_parts_are_compared(run: Path, home: Path) -> None:

@@ -173,7 +173,8 @@ def test_uncertainty_is_calibrated_on_held_out_validation_places(run_job, tmp_pa
     assert (tmp_path / "run/pictures/calibration.png").is_file()
     assert (tmp_path / "run/pictures/abstention.png").is_file() == (head == "classification")
     if head == "regression":
-        assert part["sets"] is None
+        assert part["sets"] is result["grid"] is result["test"]["cell_top1"] is None
+        assert "cell" not in places
         assert "cell" not in table
         assert table.radius_50_km.nunique() == 1
         return
@@ -196,15 +197,13 @@ def test_the_test_uses_the_best_checkpoint(run_folder: Path):
     check_checkpoint(run_folder)
 
 
-def test_checkpoints_hold_plain_values_and_no_paths(run_folder: Path):
+def test_checkpoints_hold_no_paths(run_folder: Path):
     for name in ("best", "last"):
         file = run_folder / "checkpoints" / f"{name}.ckpt"
         checkpoint = torch.load(file, weights_only=True)
-        assert checkpoint["geoguesser"]["format"] == 2
-        record = checkpoint["geoguesser"]
         rest = {key: value for key, value in checkpoint.items() if key != "state_dict"}
         assert str(run_folder) not in repr(rest)
-        assert "logger" not in record["config"]
+        assert "logger" not in checkpoint["geoguesser"]["config"]
 
 
 def test_the_same_seed_gives_the_same_run_and_another_does_not(run_job, tmp_path: Path):
@@ -216,15 +215,6 @@ def test_the_same_seed_gives_the_same_run_and_another_does_not(run_job, tmp_path
     assert first["test"]["error_km_mean"] != other["test"]["error_km_mean"]
     # split.seed, and not seed, draws the split.
     assert first["counts"] == other["counts"]
-
-
-def test_regression_has_no_cells(run_job, tmp_path: Path):
-    result = run_job([*TINY, "head=regression", "pictures=true"], tmp_path / "run")
-    assert result["grid"] is result["test"]["cell_top1"] is result["test"]["cell_top5"] is None
-    assert "cell" not in pd.read_csv(tmp_path / "run" / "places.csv")
-    config = (tmp_path / "run" / "config.yaml").read_text()
-    assert "\ngrid:" not in config
-    assert "\ndecoder:" not in config
 
 
 @pytest.mark.parametrize(
@@ -245,15 +235,6 @@ def test_choices_run(run_job, tmp_path: Path, words: str):
     result = run_job([*TINY, *words.split()], tmp_path / "run")
     assert np.isfinite(result["test"]["error_km_mean"])
     assert (tmp_path / "run/checkpoints/best.ckpt").is_file()
-
-
-def test_world(run_job, tmp_path: Path):
-    result = run_job([*TINY, "region=world", "grid.size=200", "pictures=true"], tmp_path / "run")
-    assert result["grid"]["touch_land"] == pytest.approx(200, abs=4)
-    with pytest.raises(
-        ConfigError, match=r"head\.space must be sphere for region world.*got 'crs'\. Add head\.space=sphere"
-    ):
-        run_job([*TINY, "region=world", "head=regression"], tmp_path / "other")
 
 
 def test_lr_find_is_recorded_and_not_repeated_on_resume(run_job, tmp_path: Path):
@@ -280,14 +261,6 @@ def test_init_from_copies_the_network_or_the_backbone(run_job, run_folder: Path,
     )
     with pytest.raises(CheckpointError, match="must have the backbone resnet10t, got 'mobilenetv3_small_050'"):
         run_job([*TINY, "backbone.name=resnet10t", f"init_from={run_folder}"], tmp_path / "wrong")
-
-
-def test_a_folder_is_never_used_twice(run_job, tmp_path: Path):
-    run_job(TINY, tmp_path / "run")
-    before = (tmp_path / "run/result.json").read_bytes()
-    with pytest.raises(GeoguesserError, match=r"contains a run already.*hydra\.run\.dir=FOLDER"):
-        run_job(TINY, tmp_path / "run")
-    assert (tmp_path / "run/result.json").read_bytes() == before
 
 
 def test_fraction_reduces_only_the_training_places(run_job, tmp_path: Path):
@@ -334,7 +307,7 @@ def test_skipped_places_are_counted_and_listed(run_job, tmp_path: Path, caplog):
 
 
 @pytest.mark.parametrize(
-    ("override", "message"),
+    ("words", "message"),
     [
         ("grid.size=abc", "grid.size must be a positive integer, got 'abc'."),
         ("trainer.precision=7", "trainer does not take these values: "),
@@ -350,13 +323,14 @@ def test_skipped_places_are_counted_and_listed(run_job, tmp_path: Path, caplog):
         ("features.limit_gib=x", "features.limit_gib must be a number from 0"),
         ("backbone.name=resnet5000", "backbone.name must be a model that timm "),
         ("backbone.pretrained=true", "backbone.name "),
+        ("region=world head=regression", "head.space must be sphere for region world"),
         ("resume=/nowhere", "resume=/nowhere must be a run folder with checkpoints/last.ckpt"),
         ("init_from=/nowhere", "/nowhere must be a run folder with checkpoints/best.ckpt"),
     ],
 )
-def test_a_wrong_value_is_one_clear_message(run_job, tmp_path: Path, override: str, message: str):
+def test_a_wrong_value_is_one_clear_message(run_job, tmp_path: Path, words: str, message: str):
     with pytest.raises(GeoguesserError, match="^" + re.escape(message)):
-        run_job([*TINY, override], tmp_path / "run")
+        run_job([*TINY, *words.split()], tmp_path / "run")
     assert not (tmp_path / "run/checkpoints").exists()
     assert not (tmp_path / "run/result.json").exists()
 
@@ -425,13 +399,18 @@ def test_a_moved_run_keeps_its_best_checkpoint(run_job, tmp_path: Path):
     assert best["epoch"] == result["best_epoch"]
 
 
-def test_a_folder_whose_run_never_trained_is_free(run_job, tmp_path: Path):
+def test_a_folder_is_free_until_a_run_has_trained(run_job, tmp_path: Path):
     with pytest.raises(ConfigError):
         run_job([*TINY, "grid.size=abc"], tmp_path / "run")
     run_job([*TINY, "dry_run=true"], tmp_path / "run")
     assert not (tmp_path / "run/status.json").exists()
     run_job([*TINY, "trainer.max_epochs=1", "name=7"], tmp_path / "run")
     assert json.loads((tmp_path / "run/status.json").read_text()) == {"state": "done"}
+
+    before = (tmp_path / "run/result.json").read_bytes()
+    with pytest.raises(GeoguesserError, match=r"contains a run already.*hydra\.run\.dir=FOLDER"):
+        run_job(TINY, tmp_path / "run")
+    assert (tmp_path / "run/result.json").read_bytes() == before
 
 
 @pytest.mark.parametrize("stages", [[], LATER], ids=["full", "staged"])

@@ -80,22 +80,13 @@ def test_a_killed_sweep_with_failing_jobs_is_repeated(tmp_path: Path):
     broken = table["job"][11]
     assert "on_train_epoch_end" in (folder / broken / "error.log").read_text()
 
-    ends: dict[str, list[int | None]] = {}
-    for run in sorted(folder.glob("*/wandb/offline-run-*")):
-        records = read_back(run)
-        begun = [record["run"]["run_group"] for record in records if record["type"] == "run"]
-        # The record of W&B starts a little later than the job.
-        assert begun == ["faults"] or (begun == [] and run.parents[1].name == killed)
-        codes = [record["exit"].get("exit_code", 0) for record in records if record["type"] == "exit"]
-        ends.setdefault(run.parents[1].name, []).append(codes[0] if codes else None)
-    done_jobs = {name for name, state in after.items() if state == "done"}
-    # Refused jobs leave no record.
-    assert set(ends) == done_jobs | {broken}
-    assert all(ends[name][-1] == 0 for name in done_jobs)
-    # A killed job has no end, or no record at all.
-    assert ends[killed][:-1] in ([], [None])
-    assert set(ends[broken]) == {1}
-    assert len(ends[broken]) == 2
+    # Refused jobs leave no record, and that of W&B starts a little later than the job.
+    recorded = set()
+    for run in folder.glob("*/wandb/offline-run-*"):
+        groups = [record["run"]["run_group"] for record in read_back(run) if record["type"] == "run"]
+        assert groups == ["faults"] or (groups == [] and run.parents[1].name == killed)
+        recorded.add(run.parents[1].name)
+    assert recorded == {broken, *(name for name, state in after.items() if state == "done")}
 
 
 @pytest.mark.slow
@@ -159,16 +150,6 @@ def test_a_search_continues_until_its_trials_are_done(tmp_path: Path):
     third = command("geoguesser.train", *words, "hydra.sweeper.n_trials=3", cwd=tmp_path, traced=False)
     assert "3 of 3 trials are done: 0 to go" in third.stdout
     assert len(pd.read_csv(folder / "summary.csv")) == 3
-
-
-@pytest.mark.slow
-def test_a_named_sweep_runs_without_multirun_and_groups_of_a_head_do_not_count(tmp_path: Path):
-    words = ["sweep=grid_density", "grid.size=10,12", "head=regression", *TINY]
-    done = command("geoguesser.train", *words, cwd=tmp_path)
-    assert done.returncode == 0, done.stdout + done.stderr
-    assert "1 done, 1 duplicates" in done.stdout
-    (folder,) = (tmp_path / "multirun").glob("*/*")
-    assert len(read_states(folder)) == 1
 
 
 def test_a_sweep_stays_below_multirun(tmp_path: Path):

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import logging
 import os
-import shutil
 import sys
 from pathlib import Path
 
@@ -16,7 +15,7 @@ from conftest import TINY, compose
 
 from geoguesser.commands.train import run_training
 from geoguesser.sweeps import job
-from geoguesser.sweeps.folder import COMMAND_VARIABLE, SweepFolder, get_group, hold_folder, read_state
+from geoguesser.sweeps.folder import COMMAND_VARIABLE, SweepFolder, get_group, hold_folder
 from geoguesser.sweeps.job import count_processes, quiet_console, run_job, share_cores
 from geoguesser.system.cpu import CORES_VARIABLE, count_cores
 from geoguesser.system.log_filters import filter_logs
@@ -228,10 +227,3 @@ def test_parallel_jobs_share_the_cores(monkeypatch):
         assert CORES_VARIABLE not in os.environ
     finally:
         torch.set_num_threads(before)
-
-
-def test_a_job_folder_without_status_is_no_job(sweep):
-    (sweep.path / "notes").mkdir()
-    assert sweep.jobs() == []
-    assert read_state(sweep.path / "notes") == "none"
-    shutil.rmtree(sweep.path)

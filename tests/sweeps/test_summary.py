@@ -53,6 +53,8 @@ def sweep(tmp_path: Path, monkeypatch) -> SweepFolder:
             state = "running"
         (folder / "status.json").write_text(json.dumps({"state": state, **details}))
         sweep.record(name, state, number=number, overrides=words, error=details.get("error"))
+    # A folder without a status is no job.
+    (sweep.path / "notes").mkdir()
     sweep.record("ccc", "duplicate", number=5, overrides=["head=regression", "grid.size=30", "logger=csv"])
     return sweep
 

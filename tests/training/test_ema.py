@@ -173,14 +173,6 @@ def test_a_best_checkpoint_that_waits_to_be_written_stays_as_it_was(tmp_path: Pa
         assert torch.equal(tensor, raw.taken[step][name])
 
 
-def test_a_second_fit_goes_on_from_the_raw_weights(tmp_path: Path) -> None:
-    module, ema = staged(ALL), EmaWeights(decay=DECAY)
-    first, second = RawSteps(), RawSteps()
-    toy_trainer(tmp_path, callbacks=[ema, first]).fit(module, datamodule=ToyData())
-    toy_trainer(tmp_path, callbacks=[ema, second]).fit(module, datamodule=ToyData())
-    assert all(torch.equal(tensor, second.taken[0][name]) for name, tensor in first.taken[-1].items())
-
-
 def test_a_run_without_averages_is_not_resumed_with_them(tmp_path: Path) -> None:
     data = ToyData(features=toy_features(toy_network()))
     callbacks = [LastCheckpoint(dirpath=str(tmp_path / "without"))]

@@ -147,7 +147,6 @@ def make_small_network() -> Any:
     network = nn.Module()
     network.backbone = nn.Sequential(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4))
     network.backbone.name = "small"  # type: ignore[assignment]
-    network.head = nn.Linear(4, 2)
     return network
 
 
@@ -155,16 +154,10 @@ def test_the_key_depends_on_all_that_features_depend_on() -> None:
     torch.manual_seed(0)
     network = make_small_network()
     first = list_key_parts(network, PRINT, CPU)
-    assert list_key_parts(network, PRINT | {"ids": "other", "splits": "other"}, CPU) == first
-    with torch.no_grad():
-        network.head.weight.zero_()
-    assert list_key_parts(network, PRINT, CPU) == first
     for part in ("masks", "views", "image", "decoder", "places"):
         assert list_key_parts(network, PRINT | {part: "other"}, CPU) != first
-    assert list_key_parts(network, PRINT, torch.device("cuda", 1)) == list_key_parts(
-        network, PRINT, torch.device("cuda", 0)
-    )
-    assert list_key_parts(network, PRINT, torch.device("cuda")) != first
+    first_gpu, second_gpu = (list_key_parts(network, PRINT, torch.device("cuda", number)) for number in (0, 1))
+    assert first_gpu == second_gpu != first
     digests = {compute_weights_digest(network.backbone)}
     network.backbone.eval().requires_grad_(False).to(memory_format=torch.channels_last)
     assert {compute_weights_digest(network.backbone)} == digests

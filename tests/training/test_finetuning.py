@@ -6,7 +6,6 @@ from collections import Counter
 from typing import Any
 
 import pytest
-import torch
 from support.toy_run import HEAD_ONLY, STAGED, toy_network
 
 from geoguesser.errors import ConfigError
@@ -104,44 +103,6 @@ def test_refused_starts(network: GeoNetwork, start: str, rule: str) -> None:
     first = ALL if start == "last_1" else HEAD_ONLY
     with pytest.raises(ConfigError, match=rf"^finetune\.stages\[1\]\.from must {rule}"):
         as_table(network, [*first, {"epoch": 1, "from": start}])
-
-
-def get_trained_names(network: GeoNetwork) -> set[str]:
-    return {name for name, parameter in network.named_parameters() if parameter.requires_grad}
-
-
-@pytest.mark.parametrize("order", [[0, 1, 2, 3, 9], [9, 0, 3, 2, 1], [3, 3, 0, 0]])
-def test_the_epoch_alone_decides_which_parameters_are_trained(order: list[int]) -> None:
-    network = toy_network()
-    finetuning = Finetuning(stages=STAGED)
-    groups = finetuning.make_groups(network)
-    last, both = names_below(network, "layer4"), names_below(network, "layer4", "layer3")
-    expected = {epoch: HEAD_NAMES | names for epoch, names in enumerate([set(), last, last, both])}
-    expected[9] = expected[3]
-    for epoch in order:
-        finetuning.apply(network, groups, epoch)
-        assert get_trained_names(network) == expected[epoch]
-
-
-@pytest.mark.parametrize("batchnorm", ["frozen", "train"])
-def test_modes_of_batchnorm_layers(batchnorm: str) -> None:
-    network = toy_network().train()
-    finetuning = Finetuning(stages=STAGED, batchnorm=batchnorm)
-    groups = finetuning.make_groups(network)
-    norms = {
-        name: module
-        for name, module in network.backbone.model.named_modules()
-        if isinstance(module, torch.nn.BatchNorm2d)
-    }
-    for epoch, opened in ((0, ()), (1, ("layer4",)), (3, ("layer3", "layer4"))):
-        finetuning.apply(network, groups, epoch)
-        training = {name for name, module in norms.items() if module.training}
-        unlocked = {name for name in norms if name.startswith(opened)} if opened else set()
-        assert training == (unlocked if batchnorm == "train" else set())
-    network.eval()
-    finetuning.apply(network, groups, 3)
-    assert not network.training
-    assert not any(module.training for module in norms.values())
 
 
 @pytest.mark.parametrize(
