@@ -15,7 +15,7 @@ import pandas as pd
 import pytest
 import torch
 from conftest import ROOT, command, compose
-from PIL import Image
+from support.place_roots import write_views
 from support.run_folders import KM_PER_DEGREE
 from support.toy_locators import check_same_answers, make_calibrated_locator
 from support.toy_run import REGION, toy_network, toy_places
@@ -211,13 +211,8 @@ def test_onnx_needs_its_packages(run: Path, tmp_path: Path, monkeypatch: pytest.
 
 def write_photos(folder: Path) -> Path:
     """Writes two places with four photos each into `folder` / photos."""
-    random = np.random.default_rng(0)
     for name in ("a", "b"):
-        (folder / "photos" / name).mkdir(parents=True)
-        for heading in (0, 90, 180, 270):
-            pixels = random.integers(0, 255, (6, 8, 3), dtype=np.uint8)
-            smooth = Image.fromarray(pixels).resize((64, 48), Image.Resampling.BILINEAR)
-            smooth.save(folder / "photos" / name / f"{heading}.jpg")
+        write_views(folder / "photos" / name, name, px=64)
     return folder
 
 

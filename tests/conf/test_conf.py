@@ -80,18 +80,6 @@ def test_every_file_is_reached():
     }
 
 
-@pytest.mark.parametrize("choice", CHOICES)
-def test_choice_composes_and_binds(choice: str):
-    config = resolve_run_config(compose([choice, *NEEDED.get(choice, [])]))
-    nodes = list_targets(config, "")
-    assert nodes
-    for key, node in nodes:
-        top = key.split(".")[0]
-        parameters = get_signature(node, key).parameters
-        given = dict.fromkeys(GIVEN.get(top, set()) & set(parameters))
-        check_keys(node, key, given)
-
-
 def test_an_export_is_complete_and_not_pushed_by_default():
     config = to_plain(compose(["run=r", "out=o"], "export"), list_known_keys("export"))
     assert config["formats"] == ["portable", "torch", "onnx"]
@@ -102,22 +90,27 @@ def test_runs_and_dashboards_go_to_one_project():
     assert compose(["sweep_dir=a"], "dashboard").project == resolve_run_config(compose([]))["logger"]["project"]
 
 
-PREPARED = [choice for choice in CHOICES if choice.split("=")[0] in ("region", "image", "split")]
-COLLECTED = [choice for choice in ALL_CHOICES if choice.split("=")[0] in ("region", *COLLECTING)]
+BOUND = {
+    "train": CHOICES,
+    "prepare": [choice for choice in CHOICES if choice.split("=")[0] in ("region", "image", "split")],
+    "collect": [choice for choice in ALL_CHOICES if choice.split("=")[0] in ("region", *COLLECTING)],
+}
+REQUIRED = {"train": [], "prepare": NEEDED["data=places"], "collect": ["out=a"]}
+NODES = {"prepare": {"region", "data", "image", "split"}, "collect": {"region", "strategy", "provider"}}
 
 
 @pytest.mark.parametrize(
-    ("command", "choice"),
-    [*(("prepare", choice) for choice in PREPARED), *(("collect", choice) for choice in COLLECTED)],
+    ("command", "choice"), [(command, choice) for command, choices in BOUND.items() for choice in choices]
 )
-def test_choices_of_data_commands_compose_and_bind(command: str, choice: str):
-    required = NEEDED["data=places"] if command == "prepare" else ["out=a"]
-    config = to_plain(compose([choice, *required, *NEEDED.get(choice, [])], command), list_known_keys(command))
-    groups = ("region", "data", "image", "split") if command == "prepare" else ("region", "strategy", "provider")
+def test_choices_compose_and_bind(command: str, choice: str):
+    composed = compose([choice, *REQUIRED[command], *NEEDED.get(choice, [])], command)
+    train = command == "train"
+    config = resolve_run_config(composed) if train else to_plain(composed, list_known_keys(command))
     nodes = list_targets(config, "")
-    assert {key for key, _ in nodes} == set(groups)
+    assert nodes if train else {key for key, _ in nodes} == NODES[command]
     for key, node in nodes:
-        check_keys(node, key, dict.fromkeys(GIVEN.get(key, set()) & set(get_signature(node, key).parameters)))
+        given = GIVEN.get(key.split(".")[0], set()) & set(get_signature(node, key).parameters)
+        check_keys(node, key, dict.fromkeys(given))
         if key in COLLECTING:
             instantiate_node(node, key)
 

@@ -62,13 +62,11 @@ def test_offline_wandb_run_reads_back(trained):
         assert b"hunter2" not in path.read_bytes(), path
 
 
-def test_predict_writes_the_predictions_of_the_test(trained, tmp_path: Path):
+def test_predict_writes_the_predictions_of_the_test(trained, demo_root: Path, tmp_path: Path):
     folder, _ = trained
     truth = pd.read_csv(folder / "predictions_test.csv").set_index("uuid")
-    cache = Path(os.environ["GEOGUESSER_CACHE"])
-    (root,) = (path for path in cache.glob("demo-*-60-0-56") if path.is_dir())
     for uuid in truth.index:
-        shutil.copytree(root / "images" / uuid, tmp_path / "images" / uuid)
+        shutil.copytree(demo_root / "images" / uuid, tmp_path / "images" / uuid)
     done = command(
         "geoguesser.predict", f"run={folder}", f"images={tmp_path / 'images'}", f"out={tmp_path / 'p.csv'}"
     )

@@ -166,15 +166,6 @@ def test_places_with_fewer_views_train_and_predict(roots, run_job, tmp_path: Pat
     np.testing.assert_allclose(predictions.loc[name, ["latitude", "longitude"]].astype(float), alone[0], atol=1e-4)
 
 
-def test_the_network_normalises_by_the_training_views(store, run_job, tmp_path: Path):
-    job = [*TRAIN, "data=store", f"data.path={store}", "image.normalise=dataset"]
-    run_job(job, tmp_path / "run")
-    manifest = json.loads((store / "store.json").read_text())["images"]["px32-crop"]["train_pixels"]
-    locator = Predictor.load(tmp_path / "run")
-    np.testing.assert_allclose(locator.network.backbone.mean.flatten(), manifest["mean"], rtol=1e-6)
-    np.testing.assert_allclose(locator.network.backbone.std.flatten(), manifest["std"], rtol=1e-6)
-
-
 def test_blocks_train_and_the_audit_is_in_the_result(roots, run_job, tmp_path: Path):
     blocks = ["split=blocks", "split.block_km=60", "split.buffer_km=20", "split.shares=[0.6,0.2,0.2]"]
     result = run_job([*TRAIN, "data=places", words(roots)[0], *blocks], tmp_path / "run")
@@ -221,7 +212,7 @@ def test_a_store_cannot_be_prepared_once_more(store, tmp_path: Path):
         run_prepare(compose([*SIZE, "data=store", f"data.path={store}", f"out={tmp_path / 'x'}"], "prepare"))
 
 
-def test_init_from_does_not_undo_the_normalisation(store, run_job, tmp_path: Path):
+def test_views_are_normalised_by_those_of_training_also_with_init_from(store, run_job, tmp_path: Path):
     job = [*TRAIN, "data=store", f"data.path={store}"]
     run_job([*job, "trainer.max_epochs=1"], tmp_path / "first")
     more = ["image.normalise=dataset", f"init_from={tmp_path / 'first'}", "trainer.max_epochs=1"]
@@ -229,6 +220,7 @@ def test_init_from_does_not_undo_the_normalisation(store, run_job, tmp_path: Pat
     manifest = json.loads((store / "store.json").read_text())["images"]["px32-crop"]["train_pixels"]
     first, second = (Predictor.load(tmp_path / name).network for name in ("first", "second"))
     np.testing.assert_allclose(second.backbone.mean.flatten(), manifest["mean"], rtol=1e-6)
+    np.testing.assert_allclose(second.backbone.std.flatten(), manifest["std"], rtol=1e-6)
     assert torch.equal(first.backbone.model.conv_stem.weight, second.backbone.model.conv_stem.weight)
 
 

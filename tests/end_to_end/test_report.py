@@ -232,15 +232,6 @@ def test_a_head_without_cells_is_explained_by_what_it_has(tmp_path: Path):
 
 
 @pytest.mark.slow
-def test_a_run_without_calibration_states_the_reason(tmp_path: Path):
-    run = train(tmp_path / "run", "grid.size=20", "calibration.fraction=0.0")
-    _, gallery = explain(run, "examples=1")
-    assert names(run) == ALWAYS | SEEN | {"confusion", "activation_1"}
-    assert "calibration.fraction is 0" in gallery.missing["calibration and abstention"]
-    assert "calibration.fraction is 0" in (run / "report.html").read_text()
-
-
-@pytest.mark.slow
 @pytest.mark.parametrize(
     "words",
     [

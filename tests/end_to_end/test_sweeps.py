@@ -111,14 +111,13 @@ def test_ctrl_c_ends_a_sweep_with_instructions(tmp_path: Path):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("launcher", ["joblib", "submitit_local"])
+@pytest.mark.parametrize(
+    "launcher", ["joblib hydra.launcher.n_jobs=2", "submitit_local hydra.launcher.timeout_min=5"]
+)
 def test_parallel_launchers_share_the_sweep_folder(launcher: str, tmp_path: Path):
     """Two jobs, a duplicate and a refused job in several processes; the summary has all of them."""
-    choice = {
-        "joblib": ["hydra/launcher=joblib", "hydra.launcher.n_jobs=2"],
-        "submitit_local": ["hydra/launcher=submitit_local", "hydra.launcher.timeout_min=5"],
-    }[launcher]
-    words = ["--multirun", "head=classification,regression", "grid.size=10,-1", *TINY, "sweep.name=many", *choice]
+    words = ["--multirun", "head=classification,regression", "grid.size=10,-1", *TINY, "sweep.name=many"]
+    words += f"hydra/launcher={launcher}".split()
     done = command("geoguesser.train", *words, cwd=tmp_path, traced=False)
     folder = tmp_path / "multirun/many"
     assert done.returncode == 1, done.stdout + done.stderr

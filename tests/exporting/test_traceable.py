@@ -170,18 +170,6 @@ def test_nan_is_a_difference() -> None:
     assert (difference.posterior, difference.km) == (np.inf, np.inf)
 
 
-def check_programs(network: GeoNetwork, folder: Path) -> None:
-    exportable = ExportableNetwork(network, temperature=0.8)
-    program = export_program(exportable, 32)
-    write_torch(program, folder / "model.pt2", {"a": 1})
-    write_onnx(program, folder / "model.onnx", {"a": 1}, exportable.outputs)
-    assert sorted(file.name for file in folder.iterdir()) == ["model.onnx", "model.pt2"]
-    for opened in (open_torch(folder / "model.pt2"), open_onnx(folder / "model.onnx", threads=1)):
-        difference = compute_difference(opened, exportable, make_probes(32))
-        assert difference.km < 0.005
-        assert (difference.posterior or 0.0) < 1e-5
-
-
 # Of the quick tests, tests/commands/test_export.py writes such programs once.
 BACKBONES = ("mobilenetv3_small_050", "efficientnet_b0", "resnext50_32x4d")
 
@@ -193,4 +181,13 @@ def test_programs_of_every_choice_predict_as_torch(choice: str, tmp_path: Path) 
         network = make_regression_network(choice)
     else:
         network = make_network(choice) if choice in BACKBONES else make_network(**CHOICES[choice])
-    check_programs(network, tmp_path)
+
+    exportable = ExportableNetwork(network, temperature=0.8)
+    program = export_program(exportable, 32)
+    write_torch(program, tmp_path / "model.pt2", {"a": 1})
+    write_onnx(program, tmp_path / "model.onnx", {"a": 1}, exportable.outputs)
+    assert sorted(file.name for file in tmp_path.iterdir()) == ["model.onnx", "model.pt2"]
+    for opened in (open_torch(tmp_path / "model.pt2"), open_onnx(tmp_path / "model.onnx", threads=1)):
+        difference = compute_difference(opened, exportable, make_probes(32))
+        assert difference.km < 0.005
+        assert (difference.posterior or 0.0) < 1e-5

@@ -28,9 +28,6 @@ def test_groups_names_and_base_rates() -> None:
         assert [id(item) for item in optimizer_group["params"]] == [
             id(item) for item in collect_parameters(network, group)
         ]
-    assert len({id(p) for group in optimizer.param_groups for p in group["params"]}) == len(
-        list(network.parameters())
-    )
 
 
 def test_the_heads_stage_rate_wins_over_the_optimizers() -> None:
