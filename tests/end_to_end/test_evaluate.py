@@ -149,8 +149,6 @@ def test_damaged_views_affect_only_their_place(sweep: Path, demo_root: Path, tmp
     assert table.loc[empty.name, "broken"].count("the file is empty") == 4
     assert table.loc[lonely.name, "views"] == 1
     assert table[POINT].notna().all(axis=1).sum() == 5
-    assert table["cell_1"].dropna().map(float.is_integer).all()
-
     # Cells are written as integers although a row is blank.
     assert b"0000000" not in (tmp_path / "p.csv").read_bytes().split(b"\n")[1].split(b",")[9]
 

@@ -166,15 +166,6 @@ def test_places_with_fewer_views_train_and_predict(roots, run_job, tmp_path: Pat
     np.testing.assert_allclose(predictions.loc[name, ["latitude", "longitude"]].astype(float), alone[0], atol=1e-4)
 
 
-def test_blocks_train_and_the_audit_is_in_the_result(roots, run_job, tmp_path: Path):
-    blocks = ["split=blocks", "split.block_km=60", "split.buffer_km=20", "split.shares=[0.6,0.2,0.2]"]
-    result = run_job([*TRAIN, "data=places", words(roots)[0], *blocks], tmp_path / "run")
-    assert result["audit"]["test"]["nearest_training_km"]["p25"] >= 20
-    assert result["audit"]["test"]["within_m"]["5000"] == 0
-    assert result["audit"]["warnings"] == []
-    assert result["counts"]["unused"] > 0
-
-
 def test_a_dry_run_of_a_store_counts(store, run_job, tmp_path: Path):
     facts = run_job([*TRAIN, "data=store", f"data.path={store}", "dry_run=true"], tmp_path / "dry")
     assert facts["places"]["places"] == 60

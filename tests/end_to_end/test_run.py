@@ -229,6 +229,7 @@ def test_the_same_seed_gives_the_same_run_and_another_does_not(run_job, tmp_path
         "optimizer=adamw trainer.accumulate_grad_batches=2 trainer.gradient_clip_val=1.0",
         "trainer.precision=bf16-mixed trainer.val_check_interval=0.5 callbacks.checkpoint.save_top_k=2",
         "logger=tensorboard split=kfold",
+        "split=blocks split.block_km=60 split.buffer_km=20 split.shares=[0.6,0.2,0.2]",
     ],
 )
 def test_choices_run(run_job, tmp_path: Path, words: str):
@@ -261,23 +262,6 @@ def test_init_from_copies_the_network_or_the_backbone(run_job, run_folder: Path,
     )
     with pytest.raises(CheckpointError, match="must have the backbone resnet10t, got 'mobilenetv3_small_050'"):
         run_job([*TINY, "backbone.name=resnet10t", f"init_from={run_folder}"], tmp_path / "wrong")
-
-
-def test_fraction_reduces_only_the_training_places(run_job, tmp_path: Path):
-    complete, half = run_job(TINY, tmp_path / "a"), run_job([*TINY, "data.fraction=0.5"], tmp_path / "b")
-    assert half["counts"]["train"] + half["counts"]["unused"] == complete["counts"]["train"]
-    assert half["counts"]["unused"] > 0
-    assert half["counts"]["test"] == complete["counts"]["test"]
-    assert half["counts"]["val"] == complete["counts"]["val"]
-
-
-def test_dry_run_counts_and_trains_nothing(run_job, tmp_path: Path, capsys):
-    facts = run_job([*TINY, "dry_run=true"], tmp_path / "run")
-    assert facts["places"]["places"] == 60
-    assert facts["parameters"]["total"] > facts["parameters"]["without_backbone"] > 0
-    assert facts["features_computed_once"] is True
-    assert "nothing is trained" in capsys.readouterr().out
-    assert not (tmp_path / "run/checkpoints").exists()
 
 
 def test_skipped_places_are_counted_and_listed(run_job, tmp_path: Path, caplog):
@@ -345,13 +329,16 @@ def test_real_sample_runs_and_is_sane(run_job, tmp_path: Path):
 
 
 @pytest.mark.parametrize("choice", ["competition", "regression_baseline", "quick"])
-def test_experiments_build(run_job, tmp_path: Path, choice: str):
+def test_a_dry_run_of_an_experiment_trains_nothing(run_job, tmp_path: Path, choice: str, capsys):
     """Each recipe is built and estimated with random weights on small views."""
     small = ["backbone.pretrained=false", "data.places=60", "data.px=56", "image.size=32", "logger=csv"]
     facts = run_job([f"experiment={choice}", *small, "dry_run=true"], tmp_path / "run")
     assert facts["places"]["places"] == 60
     assert (facts["cells"] is None) == (choice == "regression_baseline")
     assert facts["features_computed_once"] == (choice != "competition")
+    assert facts["parameters"]["total"] > facts["parameters"]["without_backbone"] > 0
+    assert "nothing is trained" in capsys.readouterr().out
+    assert not (tmp_path / "run/checkpoints").exists()
 
 
 @pytest.mark.slow

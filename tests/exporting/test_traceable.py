@@ -109,9 +109,9 @@ def test_it_predicts_as_the_network_does(choice: str) -> None:
     assert float(compute_distance_km(coords_deg[1:], coords_deg[:-1]).max()) > 1.0
 
 
-@pytest.mark.parametrize("space", ["crs", "sphere"])
-def test_a_regression_head_predicts_before_points_move_to_the_land(space: str) -> None:
-    network = make_regression_network(space)
+@pytest.mark.parametrize(("space", "region"), [("crs", REGION), ("sphere", REGION), ("sphere", SphereRegion())])
+def test_a_regression_head_predicts_before_points_move_to_the_land(space: str, region: Region) -> None:
+    network = make_regression_network(space, region)
     exportable = ExportableNetwork(network)
     assert exportable.outputs == ("coords_deg",)
 
@@ -121,14 +121,7 @@ def test_a_regression_head_predicts_before_points_move_to_the_land(space: str) -
         out = network(images, mask)
     expected_deg = network.head.decode_unsnapped(out)
     assert float(haversine_km(coords_deg.numpy(), expected_deg).max()) < 0.002
-    np.testing.assert_allclose(REGION.snap(expected_deg), network.head.decode(out).numpy(), atol=1e-5)
-
-
-def test_regression_on_the_sphere_needs_no_plane() -> None:
-    images, mask = make_views()
-    with torch.no_grad():
-        (coords_deg,) = ExportableNetwork(make_regression_network("sphere", SphereRegion()))(images, mask)
-    assert coords_deg.shape == (len(images), 2)
+    np.testing.assert_allclose(region.snap(expected_deg), network.head.decode(out).numpy(), atol=1e-5)
 
 
 def test_probes_have_absent_views_and_a_place_without_views() -> None:
