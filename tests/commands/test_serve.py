@@ -25,12 +25,8 @@ from geoguesser.inference.saved_model import write_model_folder
 from geoguesser.system.log_filters import filter_logs
 
 
-def compose_plain() -> dict:
-    return to_plain(compose(["run=r"], "serve"), list_known_keys("serve"))
-
-
 def test_the_config_has_the_defaults_of_the_code():
-    config = compose_plain()
+    config = to_plain(compose(["run=r"], "serve"), list_known_keys("serve"))
     assert make_limits(config["limits"]) == Limits()
     assert config["host"] == "127.0.0.1"
     assert config["root"] is None
