@@ -238,7 +238,7 @@ def test_the_command_line_with_verify_on(run: Path, tmp_path: Path) -> None:
     done = command("geoguesser.export", *words, cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     assert "programs are also compared on 2 places of verify_on" in done.stdout + done.stderr
-    assert "written to model: README.md, model.pt2, model.onnx" in done.stdout + done.stderr
+    assert "written to model: README.md, model.onnx, model.pt2" in done.stdout + done.stderr
     assert sorted(file.name for file in (tmp_path / "model").iterdir()) == ["README.md", "model.onnx", "model.pt2"]
 
 
