@@ -60,13 +60,6 @@ def test_a_removed_choice_ends_the_command_before_hydra(train) -> None:
     assert str(code).startswith("error: decoder=auto was removed")
 
 
-@pytest.mark.parametrize("option", ["--help", "-h"])
-def test_help_is_printed_without_hydra(option: str, monkeypatch: pytest.MonkeyPatch, capsys) -> None:
-    monkeypatch.setattr(sys, "argv", ["predict", "run=a", option])
-    cli.command("predict")()
-    assert "images=..." in capsys.readouterr().out
-
-
 @pytest.mark.parametrize(("state", "has_log"), [(None, False), ("done", False), ("failed", True)])
 def test_the_traceback_of_a_run_goes_to_its_error_log(
     state: str | None, has_log: bool, tmp_path: Path, capsys

@@ -118,12 +118,12 @@ def test_a_folder_that_cannot_be_resumed_is_refused(tmp_path: Path) -> None:
 
 
 def test_words_that_name_runs_become_one_override(tmp_path: Path) -> None:
-    folder = tmp_path / "it's=a run"
+    folder = tmp_path / "it's=a [b], run"
     folder.mkdir()
-    words = expand_runs(["a", "bootstrap.samples=9", str(folder), "--cfg", "job", "-m"])
+    words = expand_runs(["a", "bootstrap.samples=9", str(folder), "--cfg", "job", "~/runs", "-m"])
     assert words[:4] == ["bootstrap.samples=9", "--cfg", "job", "-m"]
     (override,) = OverridesParser.create().parse_overrides(words[4:])
-    assert (override.key_or_group, override.value()) == ("runs", ["a", str(folder)])
+    assert (override.key_or_group, override.value()) == ("runs", ["a", str(folder), "~/runs"])
     assert expand_runs(["seed=1", "--help"]) == ["seed=1", "--help"]
 
 

@@ -28,6 +28,7 @@ from geoguesser.commands.configs import (
 )
 from geoguesser.data.checks.findings import FINDING_KINDS
 from geoguesser.errors import ConfigError
+from geoguesser.sweeps.job_name import make_job_name
 
 CONF = Path(conf_dir())
 # Choice -> overrides that it requires from the user.
@@ -79,62 +80,37 @@ def test_every_file_is_reached():
     }
 
 
-@pytest.mark.parametrize("choice", CHOICES)
-def test_choice_composes_and_binds(choice: str):
-    config = resolve_run_config(compose([choice, *NEEDED.get(choice, [])]))
-    nodes = list_targets(config, "")
-    assert nodes
-    for key, node in nodes:
-        top = key.split(".")[0]
-        parameters = get_signature(node, key).parameters
-        given = dict.fromkeys(GIVEN.get(top, set()) & set(parameters))
-        check_keys(node, key, given)
-
-
-@pytest.mark.parametrize(
-    ("command", "words", "defaults"),
-    [
-        ("predict", ["run=r", "images=i"], {"batch_size": 32}),
-        ("compare", ["runs=[a,b]"], {"bootstrap": {"samples": 5000, "seed": 0, "block_km": None}}),
-        ("report", ["run=r"], {"out": None, "wandb": "auto"}),
-        ("dashboard", ["sweep_dir=a"], {"project": "geoguesser"}),
-        (
-            "export",
-            ["run=r", "out=o"],
-            {
-                "formats": ["portable", "torch", "onnx"],
-                "tolerance": {"posterior": 1e-4, "km": 0.01},
-                "push": None,
-                "push_private": True,
-            },
-        ),
-    ],
-)
-def test_commands_compose_with_safe_defaults(command: str, words: list[str], defaults: dict[str, object]):
-    config = to_plain(compose(words, command), list_known_keys(command))
-    assert {name: config[name] for name in defaults} == defaults
+def test_an_export_is_complete_and_not_pushed_by_default():
+    config = to_plain(compose(["run=r", "out=o"], "export"), list_known_keys("export"))
+    assert config["formats"] == ["portable", "torch", "onnx"]
+    assert (config["push"], config["push_private"]) == (None, True)
 
 
 def test_runs_and_dashboards_go_to_one_project():
     assert compose(["sweep_dir=a"], "dashboard").project == resolve_run_config(compose([]))["logger"]["project"]
 
 
-PREPARED = [choice for choice in CHOICES if choice.split("=")[0] in ("region", "image", "split")]
-COLLECTED = [choice for choice in ALL_CHOICES if choice.split("=")[0] in ("region", *COLLECTING)]
+BOUND = {
+    "train": CHOICES,
+    "prepare": [choice for choice in CHOICES if choice.split("=")[0] in ("region", "image", "split")],
+    "collect": [choice for choice in ALL_CHOICES if choice.split("=")[0] in ("region", *COLLECTING)],
+}
+REQUIRED = {"train": [], "prepare": NEEDED["data=places"], "collect": ["out=a"]}
+NODES = {"prepare": {"region", "data", "image", "split"}, "collect": {"region", "strategy", "provider"}}
 
 
 @pytest.mark.parametrize(
-    ("command", "choice"),
-    [*(("prepare", choice) for choice in PREPARED), *(("collect", choice) for choice in COLLECTED)],
+    ("command", "choice"), [(command, choice) for command, choices in BOUND.items() for choice in choices]
 )
-def test_choices_of_data_commands_compose_and_bind(command: str, choice: str):
-    required = NEEDED["data=places"] if command == "prepare" else ["out=a"]
-    config = to_plain(compose([choice, *required, *NEEDED.get(choice, [])], command), list_known_keys(command))
-    groups = ("region", "data", "image", "split") if command == "prepare" else ("region", "strategy", "provider")
+def test_choices_compose_and_bind(command: str, choice: str):
+    composed = compose([choice, *REQUIRED[command], *NEEDED.get(choice, [])], command)
+    train = command == "train"
+    config = resolve_run_config(composed) if train else to_plain(composed, list_known_keys(command))
     nodes = list_targets(config, "")
-    assert {key for key, _ in nodes} == set(groups)
+    assert nodes if train else {key for key, _ in nodes} == NODES[command]
     for key, node in nodes:
-        check_keys(node, key, dict.fromkeys(GIVEN.get(key, set()) & set(get_signature(node, key).parameters)))
+        given = GIVEN.get(key.split(".")[0], set()) & set(get_signature(node, key).parameters)
+        check_keys(node, key, dict.fromkeys(given))
         if key in COLLECTING:
             instantiate_node(node, key)
 
@@ -191,6 +167,7 @@ def test_defaults_are_those_of_the_design():
         "trainer.max_epochs": 20,
         "callbacks.early_stopping.patience": 10,
         "logger.mode": "offline",
+        "callbacks.ema": None,
         "seed": 0,
     }
     assert {key: OmegaConf.select(OmegaConf.create(config), key) for key in defaults} == defaults
@@ -203,12 +180,6 @@ def test_defaults_are_those_of_the_design():
 def test_a_head_drops_the_groups_that_it_does_not_use():
     assert set(HEAD_GROUPS) <= set(resolve_run_config(compose([])))
     assert not set(HEAD_GROUPS) & set(resolve_run_config(compose(["head=regression", "grid.size=30"])))
-
-
-@pytest.mark.parametrize("override", ["density=coarse", "grid.size=30"])
-def test_density_and_size_are_one_key(override: str):
-    assert resolve_run_config(compose([override]))["grid"]["size"] == 30
-    assert resolve_run_config(compose(["density=dense", "grid.size=7"]))["grid"]["size"] == 7
 
 
 @pytest.mark.parametrize("choice", ["grid=quadtree", "grid=pyramid"])
@@ -224,12 +195,12 @@ def test_a_grid_without_a_number_of_cells_takes_no_density(choice: str):
             instantiate_node(resolve_run_config(compose(words))["grid"], "grid").check()
 
 
-@pytest.mark.parametrize("choice", ["grid=kmeans", "grid=staggered"])
+@pytest.mark.parametrize("choice", ["grid=square", "grid=kmeans", "grid=staggered"])
 def test_a_grid_with_a_number_of_cells_takes_a_density(choice: str):
     assert resolve_run_config(compose([choice]))["grid"]["size"] is None
     assert resolve_run_config(compose([choice, "density=medium"]))["grid"]["size"] == 60
     assert resolve_run_config(compose([choice, "density=coarse"]))["grid"]["size"] == 30
-    assert resolve_run_config(compose(["grid.size=7", choice]))["grid"]["size"] == 7
+    assert resolve_run_config(compose(["density=dense", "grid.size=7", choice]))["grid"]["size"] == 7
 
 
 @pytest.mark.parametrize("choice", ["staged", "full"])
@@ -291,21 +262,10 @@ def test_build_names_unknown_and_missing_keys():
         check_keys(
             {"_target_": "geoguesser.data.sources.places.PlacesDataModule"}, "data", dict.fromkeys(GIVEN["data"])
         )
-    rule = (
-        r"num_workers is not a key of .*StoreDataModule\. Its keys: batch_size, far_km, fraction, on_bad, path\."
-    )
-    node = {"_target_": "geoguesser.data.sources.store.StoreDataModule", "path": "d", "num_workers": 2}
-    with pytest.raises(ConfigError, match=rule):
-        check_keys(node, "data", dict.fromkeys(GIVEN["data"]))
     with pytest.raises(ConfigError, match=r"grid must be a mapping with the key _target_, got {'size': 1}"):
         instantiate_node({"size": 1}, "grid")
     with pytest.raises(ConfigError, match=r"grid\._target_ cannot be imported"):
         instantiate_node({"_target_": "geoguesser.nothing.Here"}, "grid")
-
-
-def test_values_are_checked_where_they_are_used():
-    with pytest.raises(ConfigError, match=r"^image\.size must be an integer from 16 to 4096, got 'abc'\.$"):
-        instantiate_node({"_target_": "geoguesser.data.images.ImageSpec", "size": "abc", "fit": "crop"}, "image")
 
 
 def test_lists_arrive_as_plain_lists():
@@ -319,3 +279,32 @@ def test_lists_arrive_as_plain_lists():
 def test_hydra_parses_a_formatted_override_as_it_was(path: str) -> None:
     override = OverridesParser.create().parse_override(format_override("data.path", f"/{path}"))
     assert (override.key_or_group, override.value()) == ("data.path", f"/{path}")
+
+
+SWEEPS = sorted(path.stem for path in (CONF / "sweep").glob("*.yaml"))
+
+
+def read_sweep_params(name: str) -> dict[str, str]:
+    node = OmegaConf.load(CONF / "sweep" / f"{name}.yaml")
+    assert node.hydra.mode == "MULTIRUN"
+    return {str(key): str(value) for key, value in node.hydra.sweeper.params.items()}
+
+
+@pytest.mark.parametrize("name", [name for name in SWEEPS if name != "optuna"])
+def test_each_value_of_a_sweep_gives_a_different_job(name: str):
+    given = read_sweep_params(name)
+    (varied,) = (key for key, value in given.items() if "," in value)
+    fixed = [f"{key}={value}" for key, value in given.items() if key != varied]
+    values = given[varied].split(",")
+    jobs = [resolve_run_config(compose([f"sweep={name}", *fixed, f"{varied}={value}"])) for value in values]
+    assert len({make_job_name(job) for job in jobs}) == len(values) >= 3
+    assert all("sweep" not in job for job in jobs)
+
+
+def test_the_search_space_composes():
+    given = read_sweep_params("optuna")
+    words = OverridesParser.create().parse_overrides([f"{key}={value}" for key, value in given.items()])
+    assert [word.key_or_group for word in words] == ["optimizer.lr", "loss.tau", "grid.size", "fusion"]
+    assert all(word.is_sweep_override() for word in words)
+    for fusion in words[-1].value().list:
+        compose(["sweep=optuna", f"fusion={fusion}", "optimizer.lr=1e-3", "loss.tau=0.2", "grid.size=20"])

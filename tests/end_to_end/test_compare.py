@@ -7,14 +7,12 @@ import io
 import json
 import re
 import shutil
-import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pytest
-from conftest import ROOT, command, compose
+from conftest import compose
 from omegaconf import OmegaConf
 from PIL import Image
 from support.browser import needs_browser, open_page
@@ -22,7 +20,6 @@ from support.browser import needs_browser, open_page
 from geoguesser.commands.arguments import expand_runs
 from geoguesser.commands.compare import run_compare
 from geoguesser.commands.prepare import run_prepare
-from geoguesser.errors import ConfigError, DataError, MissingFileError
 from geoguesser.evaluation.comparison import Comparison
 from geoguesser.reporting.comparison.places import find_spread_places
 
@@ -48,20 +45,15 @@ def compared(sweep: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Pat
     return folder, output.getvalue()
 
 
-# Runs in a process of its own.
-@pytest.mark.slow
-def test_command_writes_into_the_current_folder(sweep: Path, tmp_path: Path):
-    process = command("geoguesser.compare", str(sweep), QUICK, cwd=tmp_path)
-    assert (process.returncode, process.stderr) == (0, "")
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["compare.csv", "compare.html"]
-    assert "2 configurations, 3 runs" in process.stdout
-
-
 def test_sweep_becomes_a_page_and_a_table(sweep: Path, compared):
     folder, output = compared
     assert sorted(path.name for path in folder.iterdir()) == ["compare.csv", "compare.html"]
     assert "2 configurations, 3 runs" in output
     assert re.search(r"not used: heads/3 \(failed\)", output)
+    page = (folder / "compare.html").read_text()
+    assert page.count("data:image/jpeg") == 24
+    assert "no longer where" not in page
+    assert "head=regression" in page
 
     table = pd.read_csv(folder / "compare.csv").set_index("head")
     assert set(table.index) == {"classification", "regression"}
@@ -96,35 +88,6 @@ def test_keys_and_runs_mix_on_the_command_line(sweep: Path, tmp_path: Path, monk
     assert pd.read_csv(tmp_path / "b.csv").set_index("head").loc["regression", "verdict"] == "baseline"
 
 
-@pytest.mark.parametrize(
-    ("words", "message"),
-    [
-        (["nowhere"], r"^nowhere must be a run folder"),
-        ([], r"^runs must name run or sweep folders, got \[\]"),
-        (["RUN", "out=x.pdf"], r"^out must be the name of an \.html file"),
-        (["RUN", "out=no/x.html"], r"^out=no/x\.html must lie in a folder that exists"),
-        (["RUN", "baseline=other"], r"^baseline must be one of the runs: 0"),
-        (["RUN", "confidence=95"], r"^confidence must be a number from 0\.5 to 0\.999"),
-        (["RUN", "bootstrap.samples=10"], r"^bootstrap\.samples must be an integer from 1000"),
-        (["RUN", "places=-1"], r"^places must be an integer from 0 to 100"),
-        (["RUN", "+typo=1"], r"^typo is not a key of this command"),
-    ],
-)
-def test_invalid_input_is_refused(sweep: Path, tmp_path: Path, monkeypatch, words: list[str], message: str):
-    monkeypatch.chdir(tmp_path)
-    with pytest.raises((ConfigError, DataError, MissingFileError), match=message):
-        compare(*(sweep / "0" if word == "RUN" else word for word in words))
-    assert list(tmp_path.iterdir()) == []
-
-
-# Runs in a process of its own.
-@pytest.mark.slow
-def test_an_error_is_printed_without_a_traceback(tmp_path: Path):
-    process = command("geoguesser.compare", "nowhere", cwd=tmp_path, traced=False)
-    assert process.returncode == 1
-    assert re.fullmatch(r"error: nowhere must be a run folder.*\n", process.stderr)
-
-
 def test_views_come_from_a_store(sweep: Path, demo_root: Path, tmp_path: Path):
     # The store holds views of 32 pixels only.
     words = ["data=demo", "data.places=60", "data.px=56", "image.size=32", f"out={tmp_path / 'store'}"]
@@ -146,37 +109,3 @@ def test_views_come_from_a_store(sweep: Path, demo_root: Path, tmp_path: Path):
         original = Image.open(demo_root / "images" / place.uuid / "90.jpg").resize((32, 32), Image.Resampling.BOX)
         assert np.abs(views[1] - np.asarray(original, float)).mean() < 12.0
     assert (tmp_path / "c.html").read_text().count("data:image/jpeg") == 24
-
-
-def test_page_shows_views_of_the_demo(compared):
-    text = (compared[0] / "compare.html").read_text()
-    assert text.count("data:image/jpeg") == 24
-    assert "no longer where" not in text
-    assert "head=regression" in text
-
-
-def test_words_become_one_key(tmp_path: Path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    (tmp_path / "lr=0.1").mkdir()
-    *others, runs = expand_runs(["a", "x=1", "it's [b], c", "--cfg", "job", "lr=0.1", "~/runs"])
-    assert others == ["x=1", "--cfg", "job"]
-    config = OmegaConf.to_container(compose([runs], "compare"))
-    assert config["runs"] == ["a", "it's [b], c", "lr=0.1", "~/runs"]
-    assert expand_runs(["--help"]) == ["--help"]
-
-
-# Runs in processes of their own.
-@pytest.mark.slow
-def test_help_names_every_key_and_imports_are_light():
-    process = command("geoguesser.compare", "--help")
-    assert process.returncode == 0
-    for key in ("out", "baseline", "confidence", "places", "pictures", "samples", "block_km"):
-        assert key in process.stdout
-
-    code = (
-        "import sys; heavy = lambda *names: sorted(set(names) & set(sys.modules));"
-        "import geoguesser.compare; print(heavy('torch', 'matplotlib', 'pandas'));"
-        "import geoguesser.commands.compare; print(heavy('pytorch_lightning', 'wandb', 'timm'))"
-    )
-    words = [sys.executable, "-c", code]
-    assert subprocess.run(words, cwd=ROOT, capture_output=True, text=True, check=True).stdout == "[]\n[]\n"

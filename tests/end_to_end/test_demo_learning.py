@@ -11,6 +11,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from sklearn.linear_model import RidgeCV
+from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
 from geoguesser.data.demo.dataset import ensure_demo
@@ -40,13 +41,9 @@ def test_the_default_run_learns_and_mean_colours_do_not(run_job: Callable[..., A
 
     places = pd.read_csv(folder / "places.csv")
     train, test = places[places.split == "train"], places[places.split == "test"]
-    scaler = StandardScaler().fit(mean_colours(train.uuid.tolist()))
-    ridge = RidgeCV(np.logspace(-2, 4, 13)).fit(
-        scaler.transform(mean_colours(train.uuid.tolist())), train[["x_m", "y_m"]]
-    )
-    answers = country("HRV", "EPSG:3765").to_degrees(
-        ridge.predict(scaler.transform(mean_colours(test.uuid.tolist())))
-    )
+    ridge = make_pipeline(StandardScaler(), RidgeCV(np.logspace(-2, 4, 13)))
+    ridge.fit(mean_colours(train.uuid.tolist()), train[["x_m", "y_m"]])
+    answers = country("HRV", "EPSG:3765").to_degrees(ridge.predict(mean_colours(test.uuid.tolist())))
     colours = haversine_km(answers, test[["latitude", "longitude"]].to_numpy()).mean()
     assert colours >= 0.8 * constant
     assert colours >= 1.4 * result["test"]["error_km_mean"]

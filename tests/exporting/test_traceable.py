@@ -109,9 +109,9 @@ def test_it_predicts_as_the_network_does(choice: str) -> None:
     assert float(compute_distance_km(coords_deg[1:], coords_deg[:-1]).max()) > 1.0
 
 
-@pytest.mark.parametrize("space", ["crs", "sphere"])
-def test_a_regression_head_predicts_before_points_move_to_the_land(space: str) -> None:
-    network = make_regression_network(space)
+@pytest.mark.parametrize(("space", "region"), [("crs", REGION), ("sphere", REGION), ("sphere", SphereRegion())])
+def test_a_regression_head_predicts_before_points_move_to_the_land(space: str, region: Region) -> None:
+    network = make_regression_network(space, region)
     exportable = ExportableNetwork(network)
     assert exportable.outputs == ("coords_deg",)
 
@@ -121,14 +121,7 @@ def test_a_regression_head_predicts_before_points_move_to_the_land(space: str) -
         out = network(images, mask)
     expected_deg = network.head.decode_unsnapped(out)
     assert float(haversine_km(coords_deg.numpy(), expected_deg).max()) < 0.002
-    np.testing.assert_allclose(REGION.snap(expected_deg), network.head.decode(out).numpy(), atol=1e-5)
-
-
-def test_regression_on_the_sphere_needs_no_plane() -> None:
-    images, mask = make_views()
-    with torch.no_grad():
-        (coords_deg,) = ExportableNetwork(make_regression_network("sphere", SphereRegion()))(images, mask)
-    assert coords_deg.shape == (len(images), 2)
+    np.testing.assert_allclose(region.snap(expected_deg), network.head.decode(out).numpy(), atol=1e-5)
 
 
 def test_probes_have_absent_views_and_a_place_without_views() -> None:
@@ -170,18 +163,6 @@ def test_nan_is_a_difference() -> None:
     assert (difference.posterior, difference.km) == (np.inf, np.inf)
 
 
-def check_programs(network: GeoNetwork, folder: Path) -> None:
-    exportable = ExportableNetwork(network, temperature=0.8)
-    program = export_program(exportable, 32)
-    write_torch(program, folder / "model.pt2", {"a": 1})
-    write_onnx(program, folder / "model.onnx", {"a": 1}, exportable.outputs)
-    assert sorted(file.name for file in folder.iterdir()) == ["model.onnx", "model.pt2"]
-    for opened in (open_torch(folder / "model.pt2"), open_onnx(folder / "model.onnx", threads=1)):
-        difference = compute_difference(opened, exportable, make_probes(32))
-        assert difference.km < 0.005
-        assert (difference.posterior or 0.0) < 1e-5
-
-
 # Of the quick tests, tests/commands/test_export.py writes such programs once.
 BACKBONES = ("mobilenetv3_small_050", "efficientnet_b0", "resnext50_32x4d")
 
@@ -193,4 +174,13 @@ def test_programs_of_every_choice_predict_as_torch(choice: str, tmp_path: Path) 
         network = make_regression_network(choice)
     else:
         network = make_network(choice) if choice in BACKBONES else make_network(**CHOICES[choice])
-    check_programs(network, tmp_path)
+
+    exportable = ExportableNetwork(network, temperature=0.8)
+    program = export_program(exportable, 32)
+    write_torch(program, tmp_path / "model.pt2", {"a": 1})
+    write_onnx(program, tmp_path / "model.onnx", {"a": 1}, exportable.outputs)
+    assert sorted(file.name for file in tmp_path.iterdir()) == ["model.onnx", "model.pt2"]
+    for opened in (open_torch(tmp_path / "model.pt2"), open_onnx(tmp_path / "model.onnx", threads=1)):
+        difference = compute_difference(opened, exportable, make_probes(32))
+        assert difference.km < 0.005
+        assert (difference.posterior or 0.0) < 1e-5

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import signal
 import subprocess
@@ -123,10 +122,3 @@ def test_results_of_a_job_are_removed_except_its_logs(tmp_path: Path):
     names = sorted(path.name for path in tmp_path.iterdir())
     assert names == [".hydra", ".lock", "error.log", "train.log", "wandb"]
     assert (elsewhere / "mine").exists()
-
-
-def test_records_are_json_files(tmp_path: Path):
-    sweep = SweepFolder.begin(tmp_path)
-    sweep.record("abc", "failed", number=0, overrides=["a=1"], error="ValueError: no")
-    (file,) = (tmp_path / ".commands" / sweep.command).iterdir()
-    assert json.loads(file.read_text())["error"] == "ValueError: no"

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import logging
 import os
-import shutil
 import sys
 from pathlib import Path
 
@@ -16,7 +15,7 @@ from conftest import TINY, compose
 
 from geoguesser.commands.train import run_training
 from geoguesser.sweeps import job
-from geoguesser.sweeps.folder import COMMAND_VARIABLE, SweepFolder, get_group, hold_folder, read_state
+from geoguesser.sweeps.folder import COMMAND_VARIABLE, SweepFolder, get_group, hold_folder
 from geoguesser.sweeps.job import count_processes, quiet_console, run_job, share_cores
 from geoguesser.system.cpu import CORES_VARIABLE, count_cores
 from geoguesser.system.log_filters import filter_logs
@@ -138,17 +137,17 @@ def test_jobs_share_data_without_an_effect_on_results(sweep, tmp_path: Path, mon
     for number, words in enumerate(jobs):
         assert run(sweep, *words, number=number, name=str(number)) is not None
     assert len(reads) == 1
+
     for number, words in enumerate(jobs):
-        single = tmp_path / f"single-{number}"
-        run_training(compose([*TINY, *words]), single)
-        shared = sweep.path / str(number)
+        single, shared = tmp_path / f"single-{number}", sweep.path / str(number)
+        result = run_training(compose([*TINY, *words]), single)
         for name in ("metrics.csv", "predictions_test.csv", "places.csv"):
             tables = [pd.read_csv(folder / name) for folder in (single, shared)]
-            tables = [table.drop(columns="seconds", errors="ignore") for table in tables]
-            pd.testing.assert_frame_equal(*tables)
-        results = [json.loads((folder / "result.json").read_text()) for folder in (single, shared)]
+            pd.testing.assert_frame_equal(*(table.drop(columns="seconds", errors="ignore") for table in tables))
+        shared_result = json.loads((shared / "result.json").read_text())
         for part in ("test", "val", "baseline", "counts", "data", "audit", "grid"):
-            assert results[0][part] == results[1][part]
+            assert shared_result[part] == result[part]
+
     run(sweep, "split.seed=1", number=9, name="other")
     # Four single runs, the first job, and the job with another split.
     assert len(reads) == 5 + 1
@@ -228,10 +227,3 @@ def test_parallel_jobs_share_the_cores(monkeypatch):
         assert CORES_VARIABLE not in os.environ
     finally:
         torch.set_num_threads(before)
-
-
-def test_a_job_folder_without_status_is_no_job(sweep):
-    (sweep.path / "notes").mkdir()
-    assert sweep.jobs() == []
-    assert read_state(sweep.path / "notes") == "none"
-    shutil.rmtree(sweep.path)

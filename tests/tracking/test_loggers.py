@@ -1,4 +1,4 @@
-"""CSV and TensorBoard loggers; W&B's logger is tested in test_wandb_run.py."""
+"""TensorBoard's logger; W&B's logger is tested in test_wandb_run.py."""
 
 from __future__ import annotations
 
@@ -9,16 +9,7 @@ import pytest
 from pytorch_lightning.loggers import TensorBoardLogger
 from support.toy_run import ToyData, toy_features, toy_module, toy_network, toy_trainer
 
-from geoguesser.tracking.loggers import CsvRunLogger, TensorBoardRunLogger
-
-
-def test_csv_records_nothing_besides_the_run_folder() -> None:
-    run_logger = CsvRunLogger()
-    run_logger.start()
-    assert run_logger.make_lightning_logger() is False
-    run_logger.log_results({}, [], pd.DataFrame())
-    assert run_logger.finish("done") is None
-    assert run_logger.finish("failed") is None
+from geoguesser.tracking.loggers import TensorBoardRunLogger
 
 
 def test_tensorboard_writes_the_curves_into_the_run_folder(tmp_path: Path) -> None:

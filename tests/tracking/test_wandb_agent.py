@@ -19,29 +19,6 @@ FILE = ROOT / "examples" / "wandb_sweep.yaml"
 CHOSEN = {"head": "hybrid", "grid.size": 30, "loss.tau": 0.25, "optimizer.lr": 0.00031}
 
 
-def expand_command() -> list[str]:
-    """Returns the command as the code of W&B's agent expands it."""
-    from wandb.sdk.launch.sweeps.utils import create_sweep_command, create_sweep_command_args
-
-    sweep = yaml.safe_load(FILE.read_text())
-    args = create_sweep_command_args({"args": {key: {"value": value} for key, value in CHOSEN.items()}})
-    args |= {"env": ["/usr/bin/env"], "interpreter": ["python"], "program": [sweep["program"]]}
-    words: list[str] = []
-
-    for word in create_sweep_command(sweep["command"]):
-        words += args[word[2:-1]] if word.startswith("${") and word.endswith("}") else [word]
-    return words
-
-
-def test_train_accepts_the_command():
-    words = expand_command()
-    assert words[:4] == ["/usr/bin/env", "python", "-m", "geoguesser.train"]
-    config = resolve_run_config(compose([word for word in words[4:] if not word.startswith("hydra.")]))
-    assert config["head"]["_target_"].endswith("HybridHead.fit")
-    assert (config["grid"]["size"], config["loss"]["tau"], config["optimizer"]["lr"]) == (30, 0.25, 0.00031)
-    assert config["logger"]["mode"] == "online"
-
-
 def test_parameters_are_config_keys_and_the_metric_is_logged():
     sweep = yaml.safe_load(FILE.read_text())
     assert set(sweep["parameters"]) == set(CHOSEN)

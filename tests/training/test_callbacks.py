@@ -13,14 +13,11 @@ from support.toy_run import (
     STAGED,
     LearningRateRecorder,
     ToyData,
-    toy_features,
     toy_module,
-    toy_network,
     toy_trainer,
 )
 from torch.utils.data import DataLoader
 
-from geoguesser.errors import ConfigError
 from geoguesser.training.callbacks import BestCheckpoint, LastCheckpoint, MetricsCsv
 from geoguesser.training.schedule import Cosine
 
@@ -66,50 +63,38 @@ def load_validation(path: Path) -> int:
 ERRORS = [[5.0, 4.0, 3.0, 2.0], [5.0, 1.0, 3.0, 4.0], [1.0, 2.0, 3.0, 4.0], [4.0, 2.0, 3.0, 1.0]]
 
 
+@pytest.mark.parametrize("keep", [1, 2])
 @pytest.mark.parametrize("errors", ERRORS)
-def test_best_of_one_kept(errors: list[float], tmp_path: Path) -> None:
-    fit(errors, tmp_path, [BestCheckpoint(dirpath=str(tmp_path / "c"))])
-    assert [path.name for path in (tmp_path / "c").iterdir()] == ["best.ckpt"]
-    assert load_validation(tmp_path / "c" / "best.ckpt") == errors.index(min(errors)) + 1
-
-
-@pytest.mark.parametrize("errors", ERRORS)
-def test_best_of_two_kept(errors: list[float], tmp_path: Path) -> None:
-    fit(errors, tmp_path, [BestCheckpoint(dirpath=str(tmp_path / "c"), save_top_k=2)])
+def test_the_best_checkpoints_are_kept(errors: list[float], keep: int, tmp_path: Path) -> None:
+    fit(errors, tmp_path, [BestCheckpoint(dirpath=str(tmp_path / "c"), save_top_k=keep)])
     names = sorted(path.name for path in (tmp_path / "c").iterdir())
-    lowest = sorted(range(4), key=lambda at: errors[at])[:2]
-    # Four steps an epoch.
-    expected = [f"epoch{epoch:03d}-step{4 * (epoch + 1):06d}.ckpt" for epoch in lowest]
+    lowest = sorted(range(4), key=lambda at: errors[at])[:keep]
+
+    # Four steps an epoch. A single checkpoint has no name with its epoch.
+    expected = [f"epoch{epoch:03d}-step{4 * (epoch + 1):06d}.ckpt" for epoch in lowest] if keep > 1 else []
     assert names == sorted(["best.ckpt", *expected])
     assert load_validation(tmp_path / "c" / "best.ckpt") == errors.index(min(errors)) + 1
-    assert (tmp_path / "c" / "best.ckpt").samefile(tmp_path / "c" / expected[0])
+    assert all((tmp_path / "c" / "best.ckpt").samefile(tmp_path / "c" / name) for name in expected[:1])
 
 
-@pytest.mark.parametrize("keep", [1, 2])
-def test_best_among_validations_within_an_epoch(keep: int, tmp_path: Path) -> None:
-    errors = [5.0, 4.0, 1.0, 3.0]
-    best = BestCheckpoint(dirpath=str(tmp_path / "c"), save_top_k=keep)
-    fit(errors, tmp_path, [best], epochs=2, val_check_interval=0.5)
-    assert load_validation(tmp_path / "c" / "best.ckpt") == 3
+class CheckpointObserver(pl.Callback):
+    """Records the validations of the checkpoints that exist at the start of each epoch."""
 
+    def __init__(self, *paths: Path) -> None:
+        self.paths = paths
+        self.seen: list[tuple[int, ...]] = []
 
-def test_checkpoints_to_keep_must_be_a_positive_integer(tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match=r"^callbacks\.checkpoint\.save_top_k must be a positive integer, got 0"):
-        BestCheckpoint(dirpath=str(tmp_path), save_top_k=0)
+    def on_train_epoch_start(self, trainer: pl.Trainer, pl_module: Any) -> None:
+        if trainer.current_epoch:
+            self.seen.append((trainer.current_epoch, *map(load_validation, self.paths)))
 
 
 def test_last_is_renewed_each_epoch(tmp_path: Path) -> None:
-    seen: list[tuple[int, int]] = []
-
-    class Observer(pl.Callback):
-        def on_train_epoch_start(self, trainer: pl.Trainer, pl_module: Any) -> None:
-            path = tmp_path / "c" / "last.ckpt"
-            if path.exists():
-                seen.append((trainer.current_epoch, load_validation(path)))
-
-    fit([1.0, 2.0, 3.0], tmp_path, [Observer(), LastCheckpoint(dirpath=str(tmp_path / "c"))])
-    assert seen == [(1, 1), (2, 2)]
-    assert load_validation(tmp_path / "c" / "last.ckpt") == 3
+    last = tmp_path / "c" / "last.ckpt"
+    observer = CheckpointObserver(last)
+    fit([1.0, 2.0, 3.0], tmp_path, [observer, LastCheckpoint(dirpath=str(tmp_path / "c"))])
+    assert observer.seen == [(1, 1), (2, 2)]
+    assert load_validation(last) == 3
     assert [path.name for path in (tmp_path / "c").iterdir()] == ["last.ckpt"]
 
 
@@ -123,16 +108,9 @@ def make_limited_checkpoints(folder: Path) -> list[Any]:
 
 def test_few_checkpoints_of_short_epochs_are_written(tmp_path: Path) -> None:
     """They are written after the first epoch and at the end."""
-    seen: list[tuple[int, int, int]] = []
-
-    class Observer(pl.Callback):
-        def on_train_epoch_start(self, trainer: pl.Trainer, pl_module: Any) -> None:
-            paths = [tmp_path / "c" / f"{name}.ckpt" for name in ("last", "best")]
-            if trainer.current_epoch:
-                seen.append((trainer.current_epoch, *map(load_validation, paths)))
-
-    fit([4.0, 2.0, 1.0, 3.0], tmp_path, [Observer(), *make_limited_checkpoints(tmp_path / "c")])
-    assert seen == [(1, 1, 1), (2, 1, 1), (3, 1, 1)]
+    observer = CheckpointObserver(tmp_path / "c" / "last.ckpt", tmp_path / "c" / "best.ckpt")
+    fit([4.0, 2.0, 1.0, 3.0], tmp_path, [observer, *make_limited_checkpoints(tmp_path / "c")])
+    assert observer.seen == [(1, 1, 1), (2, 1, 1), (3, 1, 1)]
     assert load_validation(tmp_path / "c" / "last.ckpt") == 4
     assert load_validation(tmp_path / "c" / "best.ckpt") == 3
     assert sorted(path.name for path in (tmp_path / "c").iterdir()) == ["best.ckpt", "last.ckpt"]
@@ -155,56 +133,47 @@ def read_rows(path: Path) -> list[dict[str, str]]:
         return list(csv.DictReader(file))
 
 
+def read_table(path: Path) -> list[tuple[str, ...]]:
+    """Reads epoch, step, validation error and training loss of each row."""
+    names = ("epoch", "step", "val/error_km_mean", "train/loss")
+    return [tuple(row[name] for name in names) for row in read_rows(path)]
+
+
 def test_one_row_per_epoch(tmp_path: Path) -> None:
-    fit([5.0, 4.0, 6.0], tmp_path, [MetricsCsv(tmp_path / "metrics.csv")])
-    rows = read_rows(tmp_path / "metrics.csv")
-    assert [list(row) for row in rows] == 3 * [["epoch", "step", "seconds", "val/error_km_mean", "train/loss"]]
-    table = [(row["epoch"], row["step"], row["val/error_km_mean"], row["train/loss"]) for row in rows]
-    assert table == [("0", "4", "5.0", "0.0"), ("1", "8", "4.0", "1.0"), ("2", "12", "6.0", "2.0")]
+    path = tmp_path / "metrics.csv"
+    fit([5.0, 4.0, 6.0], tmp_path, [MetricsCsv(path)])
+    assert read_table(path) == [("0", "4", "5.0", "0.0"), ("1", "8", "4.0", "1.0"), ("2", "12", "6.0", "2.0")]
+    rows = read_rows(path)
+    assert list(rows[0]) == ["epoch", "step", "seconds", "val/error_km_mean", "train/loss"]
     seconds = [float(row["seconds"]) for row in rows]
     assert 0 <= seconds[0] <= seconds[1] <= seconds[2]
     assert [path.name for path in tmp_path.iterdir()] == ["metrics.csv"]
 
 
 def test_one_row_per_validation_within_an_epoch(tmp_path: Path) -> None:
-    callback = MetricsCsv(tmp_path / "metrics.csv")
-    fit([5.0, 4.0, 6.0, 3.0], tmp_path, [callback], epochs=2, val_check_interval=0.5)
-    rows = read_rows(tmp_path / "metrics.csv")
-    table = [(row["epoch"], row["step"], row["val/error_km_mean"], row["train/loss"]) for row in rows]
+    path = tmp_path / "metrics.csv"
+    fit([5.0, 4.0, 6.0, 3.0], tmp_path, [MetricsCsv(path)], epochs=2, val_check_interval=0.5)
+    table = read_table(path)
     assert table[:2] == [("0", "2", "5.0", ""), ("0", "4", "4.0", "0.0")]
     assert table[2:] == [("1", "6", "6.0", ""), ("1", "8", "3.0", "1.0")]
 
 
 def test_epochs_without_validation_have_a_row(tmp_path: Path) -> None:
-    callback = MetricsCsv(tmp_path / "metrics.csv")
-    fit([5.0], tmp_path, [callback], epochs=2, check_val_every_n_epoch=2)
-    rows = read_rows(tmp_path / "metrics.csv")
-    assert [(row["epoch"], row["train/loss"], row["val/error_km_mean"]) for row in rows] == [
-        ("0", "0.0", ""),
-        ("1", "1.0", "5.0"),
-    ]
+    path = tmp_path / "metrics.csv"
+    fit([5.0], tmp_path, [MetricsCsv(path)], epochs=2, check_val_every_n_epoch=2)
+    assert read_table(path) == [("0", "4", "", "0.0"), ("1", "8", "5.0", "1.0")]
 
 
 def test_rates_are_those_of_the_epochs_last_step(tmp_path: Path) -> None:
-    network = toy_network()
-    module = toy_module(network=network, schedule=Cosine())
-    steps = LearningRateRecorder()
+    module, steps = toy_module(stages=STAGED, schedule=Cosine()), LearningRateRecorder()
     callbacks = [MetricsCsv(tmp_path / "metrics.csv"), steps]
-    data = ToyData(features=toy_features(network))
-    toy_trainer(tmp_path, epochs=3, callbacks=callbacks).fit(module, datamodule=data)
+    toy_trainer(tmp_path, epochs=3, callbacks=callbacks).fit(module, datamodule=ToyData())
     rows = read_rows(tmp_path / "metrics.csv")
-    assert len(steps.rates) == 12
-    assert [float(row["lr/head"]) for row in rows] == pytest.approx([steps.rates[at]["head"] for at in (3, 7, 11)])
+    for group in ("head", "backbone@1", "backbone@3"):
+        expected = [steps.rates[last][group] for last in (3, 7, 11)]
+        assert [float(row[f"lr/{group}"]) for row in rows] == pytest.approx(expected)
+    assert float(rows[0]["lr/backbone@1"]) == 0.0 < float(rows[1]["lr/backbone@1"])
     assert "lr/locked" not in rows[0]
-
-
-def test_rates_of_groups_that_are_unlocked_later_are_zero_before(tmp_path: Path) -> None:
-    module = toy_module(stages=STAGED)
-    toy_trainer(tmp_path, callbacks=[MetricsCsv(tmp_path / "metrics.csv")]).fit(module, datamodule=ToyData())
-    rows = read_rows(tmp_path / "metrics.csv")
-    table = [(row["lr/head"], row["lr/backbone@1"], row["lr/backbone@3"]) for row in rows]
-    assert [float(rate) for rate in table[0]] == pytest.approx([1e-2, 0.0, 0.0])
-    assert [float(rate) for rate in table[1]] == pytest.approx([1e-2, 3e-3, 0.0])
 
 
 class Stop(BaseException):
@@ -223,10 +192,8 @@ def test_a_resumed_run_drops_the_rows_of_epochs_that_are_done_again(tmp_path: Pa
     loader = DataLoader(torch.zeros(4, 1), batch_size=1)  # type: ignore[arg-type]
     again = Scripted([3.0, 2.0])
     trainer.fit(again, loader, loader, ckpt_path=f"{folder}/last.ckpt", weights_only=True)
-    rows = read_rows(path)
-    assert rows[:2] == first
-    table = [(row["epoch"], row["step"], row["val/error_km_mean"], row["train/loss"]) for row in rows[2:]]
-    assert table == [("2", "12", "3.0", "2.0"), ("3", "16", "2.0", "3.0")]
+    assert read_rows(path)[:2] == first
+    assert read_table(path)[2:] == [("2", "12", "3.0", "2.0"), ("3", "16", "2.0", "3.0")]
 
 
 def test_a_new_run_drops_earlier_rows_and_a_sanity_check_gives_none(tmp_path: Path) -> None:
@@ -245,8 +212,7 @@ def test_a_run_that_ends_between_validations_has_its_history(tmp_path: Path) -> 
     path = tmp_path / "metrics.csv"
     with pytest.raises(Stop):
         fit([5.0, 4.0, 3.0], tmp_path, [MetricsCsv(path), Bomb()], epochs=2, val_check_interval=0.5)
-    table = [(row["epoch"], row["step"], row["val/error_km_mean"]) for row in read_rows(path)]
-    assert table == [("0", "2", "5.0"), ("0", "4", "4.0"), ("1", "6", "3.0")]
+    assert [row[:3] for row in read_table(path)] == [("0", "2", "5.0"), ("0", "4", "4.0"), ("1", "6", "3.0")]
 
 
 def test_a_run_killed_while_writing_has_the_earlier_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -10,12 +10,10 @@ import numpy as np
 import pytest
 import pytorch_lightning as pl
 import torch
-from conftest import compose
 from support.toy_run import (
     STAGED,
     TRAIN,
     VAL,
-    CheckpointCopier,
     ToyData,
     is_plain,
     toy_features,
@@ -24,12 +22,11 @@ from support.toy_run import (
     toy_trainer,
 )
 
-from geoguesser.commands.configs import instantiate_node, resolve_run_config
-from geoguesser.errors import CheckpointError, ConfigError
+from geoguesser.errors import CheckpointError
 from geoguesser.geo.distance import haversine_km
 from geoguesser.inference.predictor import Predictor
 from geoguesser.training.callbacks import BestCheckpoint, LastCheckpoint
-from geoguesser.training.ema import RAW, EmaWeights, refuse_lost_averages
+from geoguesser.training.ema import RAW, EmaWeights
 from geoguesser.training.module import GeoLightningModule
 from geoguesser.training.optimizer import OptimizerSpec
 
@@ -67,6 +64,16 @@ class RawSteps(pl.Callback):
         return averages
 
 
+class ValidationRecorder(pl.Callback):
+    """Records the mean error and the step of each validation."""
+
+    def __init__(self) -> None:
+        self.errors: list[tuple[float, int]] = []
+
+    def on_validation_end(self, trainer: pl.Trainer, pl_module: Any) -> None:
+        self.errors.append((float(trainer.callback_metrics["val/error_km_mean"]), trainer.global_step))
+
+
 def staged(stages: list[dict[str, Any]] = STAGED, **more: Any) -> GeoLightningModule:
     module = toy_module(
         stages=stages, batchnorm="train", optimizer=more.pop("optimizer", OptimizerSpec("Adam", lr=3e-3)), **more
@@ -85,10 +92,11 @@ def assert_close(tensors: dict[str, torch.Tensor], expected: dict[str, torch.Ten
 def test_averages_are_those_of_the_formula(
     stages: list[dict[str, Any]], more: dict[str, Any], tmp_path: Path
 ) -> None:
-    raw, module = RawSteps(), staged(stages)
-    toy_trainer(tmp_path, epochs=4, callbacks=[EmaWeights(decay=DECAY), raw], **more).fit(
-        module, datamodule=ToyData()
-    )
+    raw, module, data = RawSteps(), staged(stages), ToyData()
+    trainer = toy_trainer(tmp_path, epochs=4, callbacks=[EmaWeights(decay=DECAY), raw], **more)
+    trainer.fit(module, datamodule=data)
+    trainer.validate(module, datamodule=data, verbose=False)
+    trainer.test(module, datamodule=data, verbose=False)
     assert len(raw.taken) == 1 + 4 * (2 if "accumulate_grad_batches" in more else 4)
     state = module.network.state_dict()
     assert_close(state, raw.average(DECAY))
@@ -110,28 +118,6 @@ def test_training_itself_does_not_notice(tmp_path: Path) -> None:
         assert all(torch.equal(tensor, averaged[name]) for name, tensor in without.items())
 
 
-def test_what_is_locked_is_not_copied(tmp_path: Path) -> None:
-    kept: list[set[str]] = []
-
-    class Look(pl.Callback):
-        def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: Any) -> None:
-            kept.append({name.removeprefix("backbone.model.").split(".")[0] for name in ema._averages})
-
-    ema = EmaWeights()
-    toy_trainer(tmp_path, epochs=4, callbacks=[ema, Look()]).fit(staged(), datamodule=ToyData())
-    assert kept == [{"head"}, {"head", "layer4"}, {"head", "layer4"}, {"head", "layer4", "layer3"}]
-
-
-def test_cached_features(tmp_path: Path) -> None:
-    raw, ema = RawSteps(), EmaWeights(decay=DECAY)
-    module = toy_module()
-    data = ToyData(features=toy_features(module.network))
-    module.network.train()
-    toy_trainer(tmp_path, callbacks=[ema, raw]).fit(module, datamodule=data)
-    assert_close(module.network.state_dict(), raw.average(DECAY))
-    assert {name.split(".")[0] for name in ema._averages} == {"head"}
-
-
 def compute_error_km(locator: Predictor, data: ToyData, rows: slice) -> float:
     predicted = locator.predict_coords(data.pixels[rows])
     return float(haversine_km(predicted, data.coords_deg[rows]).mean())
@@ -140,19 +126,17 @@ def compute_error_km(locator: Predictor, data: ToyData, rows: slice) -> float:
 @pytest.mark.parametrize("ema_first", [True, False])
 @pytest.mark.parametrize("interval", [1.0, 0.5])
 def test_the_best_checkpoint_holds_what_was_validated(ema_first: bool, interval: float, tmp_path: Path) -> None:
-    folder, errors = tmp_path / "c", []
-
-    class Note(pl.Callback):
-        def on_validation_end(self, trainer: pl.Trainer, pl_module: Any) -> None:
-            errors.append((float(trainer.callback_metrics["val/error_km_mean"]), trainer.global_step))
-
+    folder, validations = tmp_path / "c", ValidationRecorder()
     ema, best, raw = EmaWeights(decay=DECAY), BestCheckpoint(dirpath=str(folder)), RawSteps()
     callbacks = [ema, best] if ema_first else [best, ema]
     module, data = staged(optimizer=OptimizerSpec("SGD", lr=0.5, backbone_lr=1e-2, momentum=0.9)), ToyData()
-    trainer = toy_trainer(tmp_path, epochs=4, callbacks=[*callbacks, raw, Note()], val_check_interval=interval)
+    trainer = toy_trainer(
+        tmp_path, epochs=4, callbacks=[*callbacks, raw, validations], val_check_interval=interval
+    )
     trainer.fit(module, datamodule=data)
-    lowest, step = min(errors)
-    assert len({round(error, 2) for error, _ in errors}) > 2
+    lowest, step = min(validations.errors)
+    assert len({round(error, 2) for error, _ in validations.errors}) > 2
+
     locator = Predictor.load(folder / "best.ckpt")
     rows = slice(TRAIN, TRAIN + VAL)
     assert compute_error_km(locator, data, rows) == pytest.approx(lowest, rel=1e-5)
@@ -172,19 +156,14 @@ def test_the_best_checkpoint_holds_what_was_validated(ema_first: bool, interval:
 
 
 def test_a_best_checkpoint_that_waits_to_be_written_stays_as_it_was(tmp_path: Path) -> None:
-    best, raw, steps = BestCheckpoint(dirpath=str(tmp_path)), RawSteps(), []
+    best, raw, validations = BestCheckpoint(dirpath=str(tmp_path)), RawSteps(), ValidationRecorder()
     best.min_interval_s = 1e9
-
-    class Note(pl.Callback):
-        def on_validation_end(self, trainer: pl.Trainer, pl_module: Any) -> None:
-            steps.append((float(trainer.callback_metrics["val/error_km_mean"]), trainer.global_step))
-
     module = toy_module(optimizer=OptimizerSpec("SGD", lr=5.0, momentum=0.9))
     data = ToyData(features=toy_features(module.network))
     module.network.train()
-    callbacks = [EmaWeights(decay=DECAY), best, raw, Note()]
+    callbacks = [EmaWeights(decay=DECAY), best, raw, validations]
     toy_trainer(tmp_path, epochs=8, callbacks=callbacks).fit(module, datamodule=data)
-    step = min(steps)[1]
+    step = min(validations.errors)[1]
 
     # It waited while training went on.
     assert step < 8 * 4
@@ -194,82 +173,18 @@ def test_a_best_checkpoint_that_waits_to_be_written_stays_as_it_was(tmp_path: Pa
         assert torch.equal(tensor, raw.taken[step][name])
 
 
-def test_after_training_the_network_holds_the_averages(tmp_path: Path) -> None:
-    module, data = staged(), ToyData()
-    trainer = toy_trainer(tmp_path, callbacks=[EmaWeights(decay=DECAY)])
-    trainer.fit(module, datamodule=data)
-    before = copy.deepcopy(module.network.state_dict())
-    trainer.validate(module, datamodule=data, verbose=False)
-    trainer.test(module, datamodule=data, verbose=False)
-    assert all(torch.equal(tensor, before[name]) for name, tensor in module.network.state_dict().items())
-
-
-@pytest.mark.parametrize("cut", [1, 3])
-def test_a_resumed_run_is_the_run_that_never_stopped(tmp_path: Path, cut: int) -> None:
-    def fit(name: str, *more: pl.Callback, **keys: Any) -> dict[str, Any]:
-        folder = str(tmp_path / name)
-        callbacks = [LastCheckpoint(dirpath=folder), EmaWeights(decay=DECAY), *more]
-        trainer = toy_trainer(tmp_path, epochs=4, callbacks=callbacks, num_sanity_val_steps=1)
-        trainer.fit(staged(), datamodule=ToyData(batch_size=8), **keys)
-        return dict(torch.load(f"{folder}/last.ckpt", weights_only=True))
-
-    whole = fit("one", CheckpointCopier(str(tmp_path / "one"), cut))
-    torch.manual_seed(99)
-    again = fit("two", ckpt_path=str(tmp_path / "one" / "kept.ckpt"), weights_only=True)
-    for part in ("state_dict", RAW):
-        assert whole[part].keys() == again[part].keys()
-        assert all(torch.equal(tensor, again[part][name]) for name, tensor in whole[part].items()), part
-    raw = whole[RAW]["head.linear.weight"]
-    assert not torch.allclose(raw, whole["state_dict"]["network.head.linear.weight"], atol=1e-4)
-
-
-def test_a_second_fit_goes_on_from_the_raw_weights(tmp_path: Path) -> None:
-    module, ema = staged(ALL), EmaWeights(decay=DECAY)
-    first, second = RawSteps(), RawSteps()
-    toy_trainer(tmp_path, callbacks=[ema, first]).fit(module, datamodule=ToyData())
-    toy_trainer(tmp_path, callbacks=[ema, second]).fit(module, datamodule=ToyData())
-    assert all(torch.equal(tensor, second.taken[0][name]) for name, tensor in first.taken[-1].items())
-
-
-def test_resuming_with_and_without_do_not_mix(tmp_path: Path) -> None:
+def test_a_run_without_averages_is_not_resumed_with_them(tmp_path: Path) -> None:
     data = ToyData(features=toy_features(toy_network()))
-    for name, ema in (("with", [EmaWeights()]), ("without", [])):
-        callbacks = [LastCheckpoint(dirpath=str(tmp_path / name)), *ema]
-        toy_trainer(tmp_path, epochs=1, callbacks=callbacks).fit(toy_module(), datamodule=data)
-    callbacks = [LastCheckpoint(dirpath=str(tmp_path / "c")), EmaWeights()]
-    trainer = toy_trainer(tmp_path, callbacks=callbacks)
+    callbacks = [LastCheckpoint(dirpath=str(tmp_path / "without"))]
+    toy_trainer(tmp_path, epochs=1, callbacks=callbacks).fit(toy_module(), datamodule=data)
+    trainer = toy_trainer(tmp_path, callbacks=[LastCheckpoint(dirpath=str(tmp_path / "c")), EmaWeights()])
     with pytest.raises(CheckpointError, match=r"made without callbacks\.ema; it cannot be resumed with it"):
         trainer.fit(
             toy_module(), datamodule=data, ckpt_path=str(tmp_path / "without/last.ckpt"), weights_only=True
         )
-    given = torch.load(tmp_path / "with" / "last.ckpt", weights_only=True)
-    refuse_lost_averages(given, callbacks)
-    refuse_lost_averages(torch.load(tmp_path / "without" / "last.ckpt", weights_only=True), [])
-    with pytest.raises(CheckpointError, match=r"made with callbacks\.ema; it cannot be resumed without it"):
-        refuse_lost_averages(given, [LastCheckpoint(dirpath=str(tmp_path))])
 
 
 def test_decay_warms_up() -> None:
     ema = EmaWeights(decay=0.999)
     decays = [ema.decay_after(step) for step in (0, 8, 90, 8_990, 8_991, 100_000)]
     np.testing.assert_allclose(decays, [0.1, 0.5, 0.91, 8_991 / 9_000, 0.999, 0.999], atol=1e-9)
-
-
-def test_off_by_default_and_a_choice() -> None:
-    default = resolve_run_config(compose([]))["callbacks"]
-    asked = resolve_run_config(compose(["callbacks=ema", "callbacks.ema.decay=0.99"]))["callbacks"]
-    assert "ema" not in default
-    assert {name: node for name, node in asked.items() if name != "ema"} == default
-    assert instantiate_node(asked["ema"], "callbacks.ema").decay == 0.99
-
-
-@pytest.mark.parametrize(
-    ("decay", "message"),
-    [
-        (1.0, r"^callbacks\.ema\.decay must be below 1, got 1.0"),
-        (0, r"^callbacks\.ema\.decay must be a number above 0 to 1, got 0"),
-    ],
-)
-def test_wrong_values(decay: Any, message: str) -> None:
-    with pytest.raises(ConfigError, match=message):
-        EmaWeights(decay=decay)

@@ -1,4 +1,4 @@
-"""Fine-tuning: the epoch alone decides which parameters are trained, and each parameter is in one group."""
+"""Fine-tuning: the stages of parameters, and learning rates that decrease from block to block."""
 
 from __future__ import annotations
 
@@ -6,14 +6,16 @@ from collections import Counter
 from typing import Any
 
 import pytest
-import torch
 from support.toy_run import HEAD_ONLY, STAGED, toy_network
 
 from geoguesser.errors import ConfigError
 from geoguesser.model.network import GeoNetwork
-from geoguesser.training.finetuning import Finetuning
+from geoguesser.training.finetuning import Finetuning, ParameterGroup
+from geoguesser.training.optimizer import OptimizerSpec
 
 ALL = [{"epoch": 0, "from": "all"}]
+DEEP = [*STAGED[:2], {"epoch": 3, "from": "all", "lr": 1e-4}]
+SPEC = OptimizerSpec("SGD", lr=1e-2, backbone_lr=1e-3, momentum=0.9)
 HEAD_NAMES = {"head.linear.weight", "head.linear.bias"}
 
 
@@ -27,23 +29,9 @@ def names_below(network: GeoNetwork, *prefixes: str) -> set[str]:
     return {name for name, _ in network.named_parameters() if name.startswith(full)}
 
 
-def as_table(
-    network: GeoNetwork, stages: list[dict[str, Any]]
-) -> list[tuple[str, set[str], int | None, float | None]]:
+def as_table(network: GeoNetwork, stages: list[dict[str, Any]]) -> list[tuple[Any, ...]]:
     groups = Finetuning(stages=stages).make_groups(network)
     return [(group.name, set(group.names), group.unlock_epoch, group.lr) for group in groups]
-
-
-@pytest.mark.parametrize("stages", [HEAD_ONLY, STAGED, ALL, [{"epoch": 0, "from": "last_2"}]])
-@pytest.mark.parametrize("model", ["test_resnet", "mobilenetv3_small_050", "test_vit"])
-def test_every_parameter_is_in_exactly_one_group(stages: list[dict[str, Any]], model: str) -> None:
-    network = toy_network(model)
-    if model != "test_resnet" and stages is STAGED:
-        stages = [*HEAD_ONLY, {"epoch": 2, "from": "last_1"}, {"epoch": 4, "from": "blocks.2"}]
-    groups = Finetuning(stages=stages).make_groups(network)
-    counted = Counter(name for group in groups for name in group.names)
-    assert set(counted) == {name for name, _ in network.named_parameters()}
-    assert set(counted.values()) == {1}
 
 
 def test_groups_of_stages(network: GeoNetwork) -> None:
@@ -58,11 +46,6 @@ def test_groups_of_stages(network: GeoNetwork) -> None:
         ("backbone@3", names_below(network, "layer3"), 3, None),
         ("locked", names_below(network, "conv1", "bn1", "layer1", "layer2"), None, 0.0),
     ]
-
-
-def test_the_rate_of_the_first_stage_is_that_of_the_head(network: GeoNetwork) -> None:
-    table = as_table(network, [{"epoch": 0, "from": "head", "lr": 0.5}, {"epoch": 2, "from": "all", "lr": 0.1}])
-    assert [(name, lr) for name, _, _, lr in table] == [("head", 0.5), ("backbone@2", 0.1)]
 
 
 @pytest.mark.parametrize(
@@ -115,74 +98,62 @@ def test_refused_starts(network: GeoNetwork, start: str, rule: str) -> None:
         as_table(network, [*first, {"epoch": 1, "from": start}])
 
 
-@pytest.mark.parametrize(
-    ("stages", "message"),
-    [
-        ([], r" must hold at least one stage, got \[\]"),
-        (["all"], r"\[0\] must have the keys epoch and from.*got 'all'"),
-        ([{"epoch": 0}], r"\[0\] must have the keys epoch and from.*got {'epoch': 0}"),
-        ([{"epoch": 0, "from": "all", "rate": 1}], r"\[0\] must have the keys epoch and from.*'rate': 1}"),
-        ([{"epoch": 0.5, "from": "all"}], r"\[0\]\.epoch must be an integer from 0 up, got 0\.5"),
-        ([{"epoch": 0, "from": "all", "lr": 0}], r"\[0\]\.lr must be a number above 0, got 0"),
-        ([{"epoch": 1, "from": "all"}], r" must have increasing epochs from 0, got \[1\]"),
-        ([*HEAD_ONLY, {"epoch": 0, "from": "all"}], r" must have increasing epochs from 0, got \[0, 0\]"),
-        (
-            [*HEAD_ONLY, {"epoch": 5, "from": "last_1"}, {"epoch": 2, "from": "all"}],
-            r" must have increasing epochs from 0, got \[0, 5, 2\]",
-        ),
-    ],
-)
-def test_stages_that_break_a_rule(stages: Any, message: str) -> None:
-    with pytest.raises(ConfigError, match=rf"^finetune\.stages{message}"):
-        Finetuning(stages=stages)
+def make_groups(network: GeoNetwork, stages: list[dict[str, Any]], decay: float) -> list[ParameterGroup]:
+    return Finetuning(stages=stages, layer_decay=decay).make_groups(network)
 
 
-def test_unknown_batchnorm() -> None:
-    with pytest.raises(ConfigError, match=r"^finetune\.batchnorm must be one of frozen, train, got 'eval'"):
-        Finetuning(stages=HEAD_ONLY, batchnorm="eval")
+def compute_base_rates(network: GeoNetwork, stages: list[dict[str, Any]], decay: float) -> dict[str, float]:
+    return {group.name: SPEC.base_rate(group) for group in make_groups(network, stages, decay)}
 
 
-def get_trained_names(network: GeoNetwork) -> set[str]:
-    return {name for name, parameter in network.named_parameters() if parameter.requires_grad}
+def test_rates_decrease_towards_the_stem(network: GeoNetwork) -> None:
+    # Blocks of test_resnet: stem, layer1 to layer4.
+    rates = {f"backbone.{block}": 1e-3 * 0.5 ** (4 - block) for block in range(5)}
+    assert compute_base_rates(network, ALL, 0.5) == pytest.approx({"head": 1e-2, **rates})
 
 
-@pytest.mark.parametrize("order", [[0, 1, 2, 3, 9], [9, 0, 3, 2, 1], [3, 3, 0, 0]])
-def test_the_epoch_alone_decides_which_parameters_are_trained(order: list[int]) -> None:
-    network = toy_network()
-    finetuning = Finetuning(stages=STAGED)
-    groups = finetuning.make_groups(network)
-    last, both = names_below(network, "layer4"), names_below(network, "layer4", "layer3")
-    expected = {epoch: HEAD_NAMES | names for epoch, names in enumerate([set(), last, last, both])}
-    expected[9] = expected[3]
-    for epoch in order:
-        finetuning.apply(network, groups, epoch)
-        assert get_trained_names(network) == expected[epoch]
+def test_a_stages_rate_is_that_of_its_top_block(network: GeoNetwork) -> None:
+    rates = {f"backbone@3.{block}": 1e-4 * 0.5 ** (3 - block) for block in range(4)}
+    assert compute_base_rates(network, DEEP, 0.5) == pytest.approx({"head": 1e-2, "backbone@1.4": 3e-3, **rates})
 
 
-@pytest.mark.parametrize("batchnorm", ["frozen", "train"])
-def test_modes_of_batchnorm_layers(batchnorm: str) -> None:
-    network = toy_network().train()
-    finetuning = Finetuning(stages=STAGED, batchnorm=batchnorm)
-    groups = finetuning.make_groups(network)
-    norms = {
-        name: module
-        for name, module in network.backbone.model.named_modules()
-        if isinstance(module, torch.nn.BatchNorm2d)
-    }
-    for epoch, opened in ((0, ()), (1, ("layer4",)), (3, ("layer3", "layer4"))):
-        finetuning.apply(network, groups, epoch)
-        training = {name for name, module in norms.items() if module.training}
-        unlocked = {name for name in norms if name.startswith(opened)} if opened else set()
-        assert training == (unlocked if batchnorm == "train" else set())
-    network.eval()
-    finetuning.apply(network, groups, 3)
-    assert not network.training
-    assert not any(module.training for module in norms.values())
+def test_without_a_rate_the_depth_counts_from_the_last_block(network: GeoNetwork) -> None:
+    assert compute_base_rates(network, STAGED, 0.5) == pytest.approx(
+        {"head": 1e-2, "backbone@1.4": 3e-3, "backbone@3.3": 1e-3 / 2, "locked": 0.0}
+    )
 
 
-@pytest.mark.parametrize(
-    ("stages", "freezes", "epoch"), [(HEAD_ONLY, True, 0), (ALL, False, 0), (STAGED, False, 3)]
-)
-def test_frozen_backbone_and_last_epoch(stages: list[dict[str, Any]], freezes: bool, epoch: int) -> None:
-    finetuning = Finetuning(stages=stages)
-    assert (finetuning.freezes_backbone, finetuning.last_unlock_epoch) == (freezes, epoch)
+def test_a_block_in_two_stages(network: GeoNetwork) -> None:
+    stages = [{"epoch": 0, "from": "layer3.0.bn2"}, {"epoch": 2, "from": "layer3"}]
+    groups = make_groups(network, stages, 0.5)
+    assert [group.name for group in groups] == ["head", "backbone.3", "backbone.4", "backbone@2.3", "locked"]
+    assert [group.factor for group in groups] == [1.0, 0.5, 1.0, 0.5, 1.0]
+    assert "backbone.model.layer3.0.conv1.weight" in groups[3].names
+
+
+@pytest.mark.parametrize("decay", [1.0, 0.7])
+@pytest.mark.parametrize("model", ["test_resnet", "mobilenetv3_small_050", "test_vit", "tf_efficientnet_lite0"])
+@pytest.mark.parametrize("start", ["all", "last_2"])
+def test_every_parameter_is_in_one_group_with_the_rate_of_its_block(model: str, start: str, decay: float) -> None:
+    network = toy_network(model)
+    stages = [{"epoch": 0, "from": "head"}, {"epoch": 1, "from": "last_1"}, {"epoch": 3, "from": start}]
+    groups = make_groups(network, stages, decay)
+    counted = Counter(name for group in groups for name in group.names)
+    assert set(counted) == {name for name, _ in network.named_parameters()}
+    assert set(counted.values()) == {1}
+    assert len({group.name for group in groups}) == len(groups)
+    for number, block in enumerate(network.backbone.blocks()):
+        factors = {
+            group.factor
+            for group in groups
+            if group.name != "locked" and {f"backbone.model.{name}" for name in block} & set(group.names)
+        }
+        behind = len(network.backbone.blocks()) - 1 - number
+        assert sorted(factors) in ([], [pytest.approx(decay**behind)])
+
+
+def test_a_backbone_of_one_block_has_no_layer_decay(network: GeoNetwork, monkeypatch: pytest.MonkeyPatch) -> None:
+    names = [name for block in network.backbone.blocks() for name in block]
+    monkeypatch.setattr(network.backbone, "blocks", lambda: [names])
+    with pytest.raises(ConfigError, match=r"^finetune\.layer_decay must be 1 for test_resnet.*got 0\.5"):
+        make_groups(network, ALL, 0.5)

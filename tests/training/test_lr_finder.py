@@ -56,22 +56,13 @@ def test_chosen_rate_lies_below_the_limit_of_stability_of_a_quadratic() -> None:
     assert 0.001 < limit < 0.3
 
     search = find_rate(module, [batch], CPU)
+    np.testing.assert_allclose(search.rates, np.geomspace(MIN_RATE, MAX_RATE, MAX_STEPS)[: len(search.losses)])
+    assert search.chosen in search.rates
     assert limit / 100 < search.chosen < limit
     assert search.losses.min() < search.losses[0] / 2
 
     # The search stops soon after the loss diverges.
     assert limit < search.rates[-1] < 10 * limit
-
-
-def test_rates_rise_exponentially() -> None:
-    network = toy_network()
-    module = toy_module(network=network, optimizer=OptimizerSpec("Adam"))
-    search = find_rate(module, ToyData(features=toy_features(network)).train_dataloader(), CPU)
-    assert len(search.rates) == len(search.losses) <= MAX_STEPS
-    expected = np.geomspace(MIN_RATE, MAX_RATE, MAX_STEPS)[: len(search.rates)]
-    np.testing.assert_allclose(search.rates, expected, rtol=1e-9)
-    assert search.chosen in search.rates
-    assert 1e-4 < search.chosen < 1.0
 
 
 @pytest.fixture

@@ -16,7 +16,6 @@ from support.toy_run import (
     HEAD_ONLY,
     REGION,
     STAGED,
-    TEST,
     TRAIN,
     VAL,
     CheckpointCopier,
@@ -26,15 +25,16 @@ from support.toy_run import (
     toy_features,
     toy_module,
     toy_network,
-    toy_places,
     toy_trainer,
 )
 
 from geoguesser.errors import CheckpointError, ConfigError, GeoguesserError
 from geoguesser.geo.distance import haversine_km
+from geoguesser.model.fusion import MeanFusion
 from geoguesser.training.callbacks import BestCheckpoint, LastCheckpoint, MetricsCsv
+from geoguesser.training.module import GeoLightningModule
 from geoguesser.training.optimizer import OptimizerSpec
-from geoguesser.training.schedule import Cosine, Plateau, Schedule
+from geoguesser.training.schedule import Cosine, Plateau
 
 
 @pytest.fixture
@@ -120,14 +120,6 @@ def test_outputs_are_decoded_together_and_each_place_once(
     assert metrics[1:] == [pytest.approx(metrics[0], rel=1e-6)] * 2
 
 
-def test_each_validation_starts_anew(tmp_path: Path, cached: ToyData) -> None:
-    module = toy_module()
-    trainer = toy_trainer(tmp_path)
-    first = trainer.validate(module, datamodule=cached, verbose=False)
-    assert trainer.validate(module, datamodule=cached, verbose=False) == first
-    assert len(module.errors["val"].index) == 0
-
-
 def test_callbacks_see_the_same_with_a_logger_and_without(tmp_path: Path) -> None:
     seen = []
     for logger in (False, CSVLogger(tmp_path)):
@@ -137,56 +129,6 @@ def test_callbacks_see_the_same_with_a_logger_and_without(tmp_path: Path) -> Non
         seen.append({name: float(value) for name, value in trainer.callback_metrics.items()})
     assert {"train/loss", "lr/head", "val/loss", "val/error_km_mean", "val/cell_top1"} <= set(seen[0])
     assert seen[0] == pytest.approx(seen[1], rel=1e-6)
-
-
-class Modes(pl.Callback):
-    """Records which modules are in training before, during and after validation."""
-
-    def __init__(self) -> None:
-        self.modes: list[set[str]] = []
-
-    def _record(self, pl_module: pl.LightningModule) -> None:
-        self.modes.append({name for name, part in pl_module.named_modules() if part.training})
-
-    def on_train_batch_end(self, trainer: Any, pl_module: pl.LightningModule, *_: Any) -> None:
-        self._record(pl_module)
-
-    def on_validation_batch_start(self, trainer: Any, pl_module: pl.LightningModule, *_: Any) -> None:
-        self._record(pl_module)
-
-    def on_train_epoch_end(self, trainer: Any, pl_module: pl.LightningModule) -> None:
-        self._record(pl_module)
-
-
-def test_validation_is_in_evaluation_mode_and_training_returns(tmp_path: Path) -> None:
-    modes = Modes()
-    module = toy_module(stages=[{"epoch": 0, "from": "last_1"}], batchnorm="train")
-    trainer = toy_trainer(tmp_path, epochs=1, limit_train_batches=1, limit_val_batches=1, callbacks=[modes])
-    trainer.fit(module, datamodule=ToyData())
-    training, validating, after = modes.modes
-    assert any(name.startswith("network.backbone.") for name in training)
-    assert (validating, after) == (set(), training)
-    assert not any(parameter.grad is not None for parameter in module.parameters())
-
-
-def test_the_results_of_a_test_are_written_by_place(tmp_path: Path, cached: ToyData) -> None:
-    file = tmp_path / "results.pt"
-    module = toy_module(results_file=str(file))
-    metrics = toy_trainer(tmp_path).test(module, datamodule=cached, verbose=False)[0]
-    results = torch.load(file, weights_only=True)
-    assert results["index"].tolist() == list(range(TRAIN + VAL, TRAIN + VAL + TEST))
-    errors = haversine_km(results["predicted_deg"].double().numpy(), cached.coords_deg[results["index"].numpy()])
-    assert metrics["test/error_km_mean"] == pytest.approx(errors.mean(), rel=1e-4)
-    assert tuple(results["hits"].shape) == (TEST, 2)
-
-
-def test_forward_predicts_coordinates() -> None:
-    module = toy_module().eval()
-    pixels = toy_places()[1][:3]
-    with torch.no_grad():
-        predicted_deg = module(pixels, torch.ones(3, 4, dtype=torch.bool))
-    assert tuple(predicted_deg.shape) == (3, 2)
-    assert (REGION.distance_to_land_km(predicted_deg.double().numpy()) < 1.0).all()
 
 
 @pytest.mark.parametrize("validates", [True, False])
@@ -239,33 +181,23 @@ class Snapshots(pl.Callback):
 
     on_train_end = on_train_epoch_start
 
-    def get_changed(self, epoch: int) -> set[str]:
-        """Returns the parts that changed in an epoch."""
+    def get_changed(self, epoch: int, *, statistics: bool) -> set[str]:
+        """Returns the parts whose parameters, or statistics, changed in an epoch."""
         before, after = self.taken[epoch], self.taken[epoch + 1]
         names = [name for name in before if not torch.equal(before[name], after[name])]
+        names = [name for name in names if ("running" in name or "batches" in name) == statistics]
         return {name.removeprefix("backbone.model.").split(".")[0] for name in names}
 
 
-def test_parts_change_only_after_they_are_unlocked(tmp_path: Path) -> None:
+@pytest.mark.parametrize("batchnorm", ["frozen", "train"])
+def test_parts_change_only_after_they_are_unlocked(batchnorm: str, tmp_path: Path) -> None:
     snapshots = Snapshots()
     trainer = toy_trainer(tmp_path, epochs=4, callbacks=[snapshots])
-    trainer.fit(toy_module(stages=STAGED).train(), datamodule=ToyData())
-    assert snapshots.get_changed(0) == {"head"}
-    assert snapshots.get_changed(1) == snapshots.get_changed(2) == {"head", "layer4"}
-    assert snapshots.get_changed(3) == {"head", "layer4", "layer3"}
-    for name, tensor in snapshots.taken[-1].items():
-        if "running" in name or "batches" in name:
-            assert torch.equal(tensor, snapshots.taken[0][name]), name
-
-
-def test_batchnorm_train_updates_the_statistics_of_unlocked_layers(tmp_path: Path) -> None:
-    snapshots = Snapshots()
-    trainer = toy_trainer(tmp_path, epochs=2, callbacks=[snapshots])
-    trainer.fit(toy_module(stages=STAGED, batchnorm="train").train(), datamodule=ToyData())
-    for epoch, parts in ((0, set()), (1, {"layer4"})):
-        before, after = snapshots.taken[epoch], snapshots.taken[epoch + 1]
-        running = [name for name in before if "running" in name]
-        assert {name.split(".")[2] for name in running if not torch.equal(before[name], after[name])} == parts
+    trainer.fit(toy_module(stages=STAGED, batchnorm=batchnorm).train(), datamodule=ToyData())
+    for epoch, layers in enumerate((set(), {"layer4"}, {"layer4"}, {"layer4", "layer3"})):
+        assert snapshots.get_changed(epoch, statistics=False) == {"head", *layers}
+        expected = layers if batchnorm == "train" else set()
+        assert snapshots.get_changed(epoch, statistics=True) == expected
 
 
 def test_cached_features_train_the_same_head_as_images(tmp_path: Path, cached: ToyData) -> None:
@@ -290,25 +222,15 @@ def test_checkpoints_hold_plain_values_only(tmp_path: Path, cached: ToyData) -> 
             assert is_plain(checkpoint[key]), key
         assert checkpoint["geoguesser"]["format"] == 2
         assert checkpoint["geoguesser"]["config"] == {"seed": 0, "data": {"batch_size": 4}}
-        assert {name: len(names) for name, names in checkpoint["geoguesser_training"]["groups"].items()} == {
-            "head": 2,
-            "locked": sum(1 for name, _ in module.network.named_parameters() if name.startswith("backbone.")),
-        }
-        assert checkpoint["geoguesser_training"]["base_rates"] == [1e-3, 0.0]
-        assert set(checkpoint["geoguesser_training"]["schedule"]) == {"best", "bad", "cooling", "fell_at"}
         assert all(key.startswith("network.") for key in checkpoint["state_dict"])
 
 
 @pytest.mark.parametrize("cut", [1, 3])
-@pytest.mark.parametrize("kind", ["plateau", "cosine"])
-def test_a_resumed_run_is_the_run_that_never_stopped(tmp_path: Path, cut: int, kind: str) -> None:
-    def schedule() -> Schedule:
-        return Plateau(factor=0.5, patience=0, threshold=0.9) if kind == "plateau" else Cosine()
-
-    def module() -> Any:
-        return toy_module(
-            stages=STAGED, batchnorm="train", schedule=schedule(), optimizer=OptimizerSpec("Adam", lr=1e-3)
-        ).train()
+def test_a_resumed_run_is_the_run_that_never_stopped(tmp_path: Path, cut: int) -> None:
+    def module() -> GeoLightningModule:
+        schedule = Plateau(factor=0.5, patience=0, threshold=0.9)
+        optimizer = OptimizerSpec("Adam", lr=1e-3)
+        return toy_module(stages=STAGED, batchnorm="train", schedule=schedule, optimizer=optimizer).train()
 
     folder = str(tmp_path / "c")
     steps = LearningRateRecorder()
@@ -327,21 +249,7 @@ def test_a_resumed_run_is_the_run_that_never_stopped(tmp_path: Path, cut: int, k
     assert len({rate["head"] for rate in steps.rates}) > 2
     for name, tensor in expected.network.state_dict().items():
         assert torch.equal(tensor, again.network.state_dict()[name]), name
-    if kind == "plateau":
-        assert again.schedule.state_dict() == expected.schedule.state_dict()
-
-
-def test_a_resume_keeps_the_rate_of_a_search(tmp_path: Path, cached: ToyData) -> None:
-    folder = str(tmp_path / "c")
-    module = toy_module()
-    module.base_rates = [0.123, 0.0]
-    toy_trainer(tmp_path, epochs=1, callbacks=[LastCheckpoint(dirpath=folder)]).fit(module, datamodule=cached)
-    steps = LearningRateRecorder()
-    again = toy_module()
-    toy_trainer(tmp_path, epochs=2, callbacks=[LastCheckpoint(dirpath=folder), steps]).fit(
-        again, datamodule=cached, ckpt_path=f"{folder}/last.ckpt", weights_only=True
-    )
-    assert {rate["head"] for rate in steps.rates} == {0.123}
+    assert again.schedule.state_dict() == expected.schedule.state_dict()
 
 
 @pytest.mark.parametrize("stages", [STAGED, [{"epoch": 0, "from": "last_1"}], [{"epoch": 0, "from": "all"}]])
@@ -386,3 +294,42 @@ def test_the_plateau_sees_the_validation_mean_but_no_sanity_check(tmp_path: Path
     toy_trainer(tmp_path, callbacks=[Note()], num_sanity_val_steps=1).fit(module, datamodule=cached)
     assert [step for _, step in seen] == [4, 8]
     assert [error for error, _ in seen] == pytest.approx(errors, rel=1e-6)
+
+
+def collect_masks(folder: Path, seed: int, *, cached: bool, noise: int = 0) -> list[tuple[bool, torch.Tensor]]:
+    """Collects each mask that reaches the fusion with view dropout, and whether the fusion is in training."""
+    network = toy_network()
+    network.fusion = MeanFusion(network.backbone.feature_size, view_dropout=0.5)
+    masks: list[tuple[bool, torch.Tensor]] = []
+    original = network.from_features
+
+    def record(features: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
+        masks.append((network.fusion.training, mask.clone()))
+        return original(features, mask)
+
+    network.from_features = record  # type: ignore[method-assign]
+    module = toy_module(network=network)
+    module.seed = seed
+    torch.manual_seed(noise)
+    data = ToyData(features=toy_features(toy_network()) if cached else None)
+    trainer = toy_trainer(folder)
+    trainer.fit(module, datamodule=data)
+    trainer.test(module, datamodule=data, verbose=False)
+    return masks
+
+
+def test_draws_depend_on_seed_and_step_only(tmp_path: Path) -> None:
+    first = collect_masks(tmp_path, 0, cached=True)
+    training = torch.cat([mask for train, mask in first if train])
+    assert len(training) == 2 * 16
+    assert training.any(dim=1).all()
+    assert 0.3 < float(training.double().mean()) < 0.8
+    assert not torch.equal(training[:16], training[16:])
+    assert all(mask.all() for train, mask in first if not train)
+
+    # Other random numbers, and pixels instead of features, do not change the draws.
+    for cached, noise in ((True, 9), (False, 5)):
+        again = collect_masks(tmp_path, 0, cached=cached, noise=noise)
+        assert torch.equal(torch.cat([mask for train, mask in again if train]), training)
+    other = torch.cat([mask for train, mask in collect_masks(tmp_path, 1, cached=True) if train])
+    assert not torch.equal(other, training)

@@ -19,8 +19,6 @@ HITS = ("cell_top1", "cell_top5")
 @pytest.mark.parametrize(
     "change",
     [
-        {},
-        {"val_check_interval": 0.25},
         {"val_check_interval": 7},
         {"check_val_every_n_epoch": 5},
         {"check_val_every_n_epoch": None},
@@ -28,7 +26,6 @@ HITS = ("cell_top1", "cell_top5")
         {"limit_val_batches": 3},
         {"limit_test_batches": 0.5},
         {"fast_dev_run": False},
-        {"precision": "bf16-mixed"},
     ],
 )
 def test_accepted_values(change: dict[str, Any]) -> None:
