@@ -26,6 +26,7 @@ from geoguesser.errors import CheckpointError
 from geoguesser.model.backbone import BACKBONES
 from geoguesser.model.heads.registry import HEADS
 from geoguesser.runs.config_keys import redact_config
+from geoguesser.system.extensions import load_extensions
 
 EXAMPLES = ROOT / "examples" / "extending"
 PAGE = ROOT / "docs" / "extending.md"
@@ -113,6 +114,9 @@ def test_a_run_records_the_extensions_and_its_parts(run: Path, home: Path) -> No
 
 def test_a_data_source_is_declared_once(run: Path, importable: None) -> None:
     config = read_config(run / "config.yaml")
+    # What a config names is not imported, except by the key `extensions` of the command.
+    assert source_from_config(config).kind is None
+    load_extensions(config["extensions"])
     record = source_from_config(config)
     assert isinstance(record.kind, SourceKind)
     assert record.kind.name == "table"
