@@ -24,8 +24,8 @@ def list_ran(folder: Path) -> list[str]:
     "words",
     [
         ["geoguesser.compare", "runs=[.]"],
-        ["geoguesser.predict", "run=.", "images=."],
-        ["geoguesser.train", "init_from=.", "dry_run=true"],
+        pytest.param(["geoguesser.predict", "run=.", "images=."], marks=pytest.mark.slow),
+        pytest.param(["geoguesser.train", "init_from=.", "dry_run=true"], marks=pytest.mark.slow),
     ],
 )
 def test_modules_of_the_current_directory_replace_no_installed_ones(folder: Path, words: list[str]):

@@ -82,6 +82,7 @@ def test_a_checkpoint_names_no_files_outside_its_folder(tmp_path: Path, outside:
         callback.load_state_dict({"best_k_models": {path: 1.0}})
 
 
+@pytest.mark.slow
 def test_a_sweep_and_a_run_with_links_are_refused_before_anything_is_written(tmp_path: Path, outside: Path):
     """A job folder's target was emptied, and `.hydra` and train.log were written through links."""
     sweep = tmp_path / "sweep"

@@ -58,7 +58,7 @@ def test_keys_and_overrides_with_secret_names_are_hidden():
     }
 
 
-@pytest.mark.parametrize("sweep", [False, True], ids=["run", "sweep"])
+@pytest.mark.parametrize("sweep", [False, pytest.param(True, marks=pytest.mark.slow)], ids=["run", "sweep"])
 def test_a_secret_of_the_command_line_stays_in_no_file_of_the_folder(tmp_path: Path, sweep: bool):
     """Secrets given with +key= stayed in .hydra/, and an interpolation wrote one into config.yaml."""
     words = ["+split.api_key=planted-on-the-line", "name=${oc.env:PLANTED_TOKEN}", "dry_run=true"]
