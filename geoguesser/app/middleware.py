@@ -90,9 +90,9 @@ class RequestFilter:
             async with asyncio.timeout(self.limits.request_s):
                 await self.app(scope, self._limit(scope, receive), sender)
         except TimeoutError:
-            if sender.started:
-                raise
-            await make_problem_response(503, "The response took too long.")(scope, receive, sender)
+            # A response that has begun is cut off: uvicorn closes the connection.
+            if not sender.started:
+                await make_problem_response(503, "The response took too long.")(scope, receive, sender)
         finally:
             self._requests_by_client[client] -= is_post
             if not self._requests_by_client[client]:

@@ -42,10 +42,12 @@ class ClientProtocol(H11Protocol):
 
     max_client_connections: int
     _header_timer: asyncio.TimerHandle | None = None
+    _watch_timer: asyncio.TimerHandle | None = None
 
     def connection_made(self, transport: Any) -> None:
         super().connection_made(transport)
         self._start_header_timer()
+        self._watch(was_closing=False)
 
         others = (other.find_client() for other in self.connections if isinstance(other, ClientProtocol))
         if sum(client == self.find_client() for client in others) > self.max_client_connections:
@@ -58,10 +60,15 @@ class ClientProtocol(H11Protocol):
 
     def on_response_complete(self) -> None:
         super().on_response_complete()
+        # uvicorn waits without limit for the rest of a body that the response did not need.
+        if self.conn.their_state is h11.SEND_BODY:
+            self.transport.close()
         self._start_header_timer()
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._cancel_header_timer()
+        if self._watch_timer is not None:
+            self._watch_timer.cancel()
         super().connection_lost(exc)
 
     def _start_header_timer(self) -> None:
@@ -71,6 +78,14 @@ class ClientProtocol(H11Protocol):
     def _cancel_header_timer(self) -> None:
         if self._header_timer is not None:
             self._header_timer.cancel()
+
+    def _watch(self, *, was_closing: bool) -> None:
+        """Ends a closed connection whose client does not read what is left to send."""
+        is_closing = self.transport.is_closing()
+        if was_closing and is_closing:
+            self.transport.abort()
+            return
+        self._watch_timer = self.loop.call_later(MAX_HEADERS_S, lambda: self._watch(was_closing=is_closing))
 
     def _close_if_idle(self) -> None:
         # h11 leaves the idle state when the headers are complete.

@@ -14,6 +14,11 @@ MAX_FILE_BYTES = 2**28
 # Pillow's own limit, above which it assumes a decompression bomb.
 MAX_PIXELS = 178_956_970
 
+# Longest side that libjpeg reads and writes (JPEG_MAX_DIMENSION). One row of a PNG can be longer.
+MAX_SIDE = 65_500
+
+MAX_DECODED_BYTES = 2**30
+
 # Limit of libjpeg-turbo's own tools and fuzzers (TJFLAG_LIMITSCANS in turbojpeg.h); encoders write 10 to 20 scans.
 MAX_SCANS = 500
 
@@ -61,10 +66,16 @@ def check_file_size(num_bytes: int) -> None:
         raise TooLargeError(f"{num_bytes:,} bytes; the limit is {MAX_FILE_BYTES:,} bytes")
 
 
-def check_pixels(width: int, height: int) -> None:
-    """Raises TooLargeError if an image has too many pixels."""
-    if width * height > MAX_PIXELS:
-        raise TooLargeError(f"{width} x {height} pixels; the limit is {MAX_PIXELS:,} pixels")
+def check_pixels(width: int, height: int, bytes_per_pixel: int = 6) -> None:
+    """Raises TooLargeError if an image has too many pixels, or a side is too long, for its decoder.
+
+    `bytes_per_pixel` is the memory that the decoder takes in all: 20 for WebP, which has four copies.
+    """
+    max_pixels = min(MAX_PIXELS, MAX_DECODED_BYTES // bytes_per_pixel)
+    if width * height > max_pixels or max(width, height) > MAX_SIDE:
+        raise TooLargeError(
+            f"{width} x {height} pixels; the limit is {max_pixels:,} pixels, and {MAX_SIDE:,} a side"
+        )
 
 
 def _check_jpeg(data: bytes) -> None:

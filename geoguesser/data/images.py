@@ -8,6 +8,7 @@ from __future__ import annotations
 import io
 import os
 import stat
+import warnings
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
@@ -46,6 +47,12 @@ STRIP_PIXELS = 2**20
 
 # Above this size EXIF counts as absent, because Pillow makes an object of each of its numbers.
 MAX_EXIF_BYTES = 2**20
+
+# Memory that Pillow and the conversion to RGB take for a pixel, by format or mode.
+BYTES_PER_PIXEL = {"WEBP": 20, "CMYK": 12, "PNG": 9}
+
+# Pillow warns of each tag of a damaged file, which could print megabytes.
+warnings.filterwarnings("ignore", module=r"PIL\b")
 
 # Weights of red, green and blue in luma.
 LUMA_WEIGHTS = np.array((0.299, 0.587, 0.114), dtype=np.float32)  # ITU-R BT.601
@@ -92,8 +99,8 @@ def read_header(data: bytes) -> Header:
     if data.startswith(b"\xff\xd8"):
         check_image_file(data)
         height, width, colours, _ = simplejpeg.decode_jpeg_header(data)
-        check_pixels(width, height)
         mode = {"Gray": "grey", "CMYK": "CMYK", "YCCK": "CMYK"}.get(colours, "RGB")
+        check_pixels(width, height, BYTES_PER_PIXEL.get(mode, 6))
         orientation = _read_orientation(data) if _has_exif(data) else 1
         # libjpeg-turbo cannot convert CMYK to RGB.
         return Header(width, height, mode, orientation, uses_turbojpeg=mode != "CMYK")
@@ -114,7 +121,8 @@ def decode_rgb(data: bytes, header: Header, min_px: int) -> ByteArray:
     else:
         try:
             image = _convert_to_rgb(open_image(data))
-        except (OSError, SyntaxError) as error:
+        except (Exception, MemoryError) as error:
+            # For damaged files Pillow raises errors of many types, such as SyntaxError and AssertionError.
             raise ValueError(str(error) or type(error).__name__) from error
 
     return _turn_upright(image, header.orientation)
@@ -223,16 +231,19 @@ def open_image(data: bytes) -> Image.Image:
     except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
         # Pillow refuses images of twice its limit before their size can be read.
         raise TooLargeError(f"more than twice the limit of {MAX_PIXELS:,} pixels") from error
-    except (OSError, SyntaxError) as error:
-        # Pillow's PNG reader raises SyntaxError.
+    except Exception as error:
+        # For damaged files Pillow raises errors of many types.
         raise ValueError("no JPEG, PNG or WebP") from error
-    check_pixels(*image.size)
+    check_pixels(*image.size, BYTES_PER_PIXEL.get("CMYK" if image.mode == "CMYK" else image.format or "", 6))
     return image
 
 
 def _get_mode(image: Image.Image) -> str:
-    if image.has_transparency_data:
-        return "transparent"
+    try:
+        if image.has_transparency_data:
+            return "transparent"
+    except AssertionError as error:
+        raise ValueError("a palette is missing") from error
     if image.mode.startswith(("1", "L", "I", "F")):
         return "grey"
     return {"P": "palette", "CMYK": "CMYK"}.get(image.mode, "RGB")

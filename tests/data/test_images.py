@@ -283,7 +283,7 @@ def test_decompression_bombs_are_refused_from_their_header(kind: str, tmp_path: 
         at = data.index(b"\xff\xc0") + 5
         data = data[:at] + struct.pack(">HH", 50_000, 50_000) + data[at + 4 :]
     (tmp_path / "0.jpg").write_bytes(data)
-    with pytest.raises(DataError, match=r"0\.jpg is not a complete image \(.* limit .*178,956,970 pixels\)"):
+    with pytest.raises(DataError, match=r"0\.jpg is not a complete image \(.* limit .*178,956,970 pixels"):
         ImageSpec(size=16).read(tmp_path / "0.jpg")
 
 

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import io
 import os
 import struct
 import subprocess
 import sys
 import time
+import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -203,3 +205,37 @@ def test_strips_are_seamless(mode, monkeypatch):
     expected = decode_rgb(data, header, 16)
     monkeypatch.setattr("geoguesser.data.images.STRIP_PIXELS", 100)
     np.testing.assert_array_equal(decode_rgb(data, header, 16), expected)
+
+
+def make_raw_png(width: int, height: int, *, bits: int, colour: int, rows: bytes, palette: bytes = b"") -> bytes:
+    """Makes a PNG of chunks that an encoder would not write."""
+
+    def chunk(name: bytes, content: bytes) -> bytes:
+        return struct.pack(">I", len(content)) + name + content + struct.pack(">I", zlib.crc32(name + content))
+
+    header = struct.pack(">IIBBBBB", width, height, bits, colour, 0, 0, 0)
+    parts = [
+        chunk(b"IHDR", header),
+        chunk(b"PLTE", palette) if palette else b"",
+        chunk(b"IDAT", zlib.compress(rows)),
+    ]
+    return b"\x89PNG\r\n\x1a\n" + b"".join(parts) + chunk(b"IEND", b"")
+
+
+def test_a_palette_that_is_missing_is_a_damaged_image():
+    with pytest.raises(ValueError, match="palette"):
+        ImageSpec().decode(make_raw_png(8, 8, bits=8, colour=3, rows=8 * b"\0" * 9))
+
+
+@pytest.mark.parametrize("kind", ["row", "webp", "cmyk"])
+def test_pixels_are_bounded_by_what_their_decoder_needs(kind: str):
+    """A WebP of 38 bytes took 2.8 GB, a PNG of one row of 178 million pixels 3.4 GB."""
+    stream = io.BytesIO()
+    if kind == "row":
+        stream.write(make_raw_png(70_000, 1, bits=1, colour=0, rows=bytes(1 + 70_000 // 8)))
+    elif kind == "webp":
+        Image.new("RGB", (8000, 8000)).save(stream, "WEBP", lossless=True, quality=0, method=0)
+    else:
+        Image.new("CMYK", (9600, 9600)).save(stream, "JPEG")
+    with pytest.raises(TooLargeError, match="pixels; the limit is"):
+        read_header(stream.getvalue())

@@ -57,7 +57,7 @@ def decode_photo(data: bytes, shorter_side_px: int, where: str) -> ByteArray:
 
 
 def list_photos(folder: Path, out: Path, key: str) -> list[Path]:
-    """Lists all image files under a folder, sorted, without hidden files and files under `out`.
+    """Lists all image files under a folder, sorted, without hidden files, links out of it, and files under `out`.
 
     Raises MissingFileError if the folder, `key` in the config, does not exist or contains no such file, and
     ConfigError if `out` is the folder itself.
@@ -72,7 +72,10 @@ def list_photos(folder: Path, out: Path, key: str) -> list[Path]:
     for path in sorted(folder.rglob("*")):
         is_hidden = any(part.startswith(".") for part in path.relative_to(folder).parts)
         is_image = path.suffix.lower() in (*SUFFIXES, *UNSUPPORTED_SUFFIXES)
-        if is_image and path.is_file() and not is_hidden and out_folder not in path.resolve().parents:
+        resolved = path.resolve()
+        # Links out of the folder would publish other photos of this machine.
+        is_inside = resolved.is_relative_to(folder.resolve()) and out_folder not in resolved.parents
+        if is_image and path.is_file() and not is_hidden and is_inside:
             paths.append(path)
     if not paths:
         raise MissingFileError.at(key, "must contain JPEG, PNG or WebP files", found=str(folder))
