@@ -4,13 +4,11 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
 from scipy.spatial.transform import Rotation
 from support.photo_files import make_panorama
 
 from geoguesser.collecting.panorama import RowBand, cut_views
-from geoguesser.errors import ConfigError, DataError
+from geoguesser.errors import DataError
 
 LEVELS = 1.6  # of 255: half a level of rounding in the panorama, in a sample and in a view, and remap's 1/32 pixel
 
@@ -40,19 +38,11 @@ def test_each_pixel_looks_where_rotation_matrices_say(pitch_deg: float, fov_deg:
         assert np.abs(view - expected).max() < LEVELS
 
 
-@settings(max_examples=12, deadline=None)
-@given(
-    heading=st.floats(-360, 360), compass=st.floats(-720, 720), pitch=st.floats(-90, 90), fov=st.floats(20, 130)
-)
-def test_a_whole_turn_changes_nothing(heading: float, compass: float, pitch: float, fov: float) -> None:
-    def cut(turn: float, centre: float) -> np.ndarray:
-        settings_ = {"pitch_deg": pitch, "fov_deg": fov, "size": 24}
-        return cut_views(PANORAMA, compass_deg=centre, headings_deg=[turn], **settings_).astype(int)
-
-    view = cut(heading, compass)
-    assert np.abs(cut(heading + 360.0, compass) - view).max() <= 1
-    assert np.abs(cut(heading, compass - 720.0) - view).max() <= 1
-    assert np.abs(cut(heading + 11.0, compass + 11.0) - view).max() <= 1
+def test_a_whole_turn_changes_nothing() -> None:
+    view = cut_views(PANORAMA, compass_deg=10.0, headings_deg=[77.7], size=24).astype(int)
+    for heading, compass in ((437.7, 10.0), (-282.3, 10.0), (77.7, -710.0), (88.7, 21.0)):
+        turned = cut_views(PANORAMA, compass_deg=compass, headings_deg=[heading], size=24)
+        assert np.abs(turned - view).max() <= 1
 
 
 def sample_view(panorama: np.ndarray, size: int, samples: int) -> np.ndarray:
@@ -103,12 +93,3 @@ def test_other_shapes_are_refused_by_the_name_of_the_file() -> None:
         cut_views(PANORAMA[:400], compass_deg=0.0, where="p.jpg")
     with pytest.raises(DataError, match=r"must be \(H, W, 3\) uint8"):
         cut_views(PANORAMA[..., 0], compass_deg=0.0)
-
-
-@pytest.mark.parametrize(
-    ("key", "value"),
-    [("pitch_deg", 91.0), ("fov_deg", 0.0), ("fov_deg", 171.0), ("size", 8), ("compass_deg", float("nan"))],
-)
-def test_numbers_out_of_range_are_named(key: str, value: float) -> None:
-    with pytest.raises(ConfigError, match=rf"^{key} must be"):
-        cut_views(PANORAMA, **{"compass_deg": 0.0, key: value})

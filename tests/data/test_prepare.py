@@ -256,10 +256,6 @@ def test_what_is_skipped_is_left_out_and_the_rest_is_in(planted: list[Path], tmp
     ready = stored(tmp_path / "store")
     check_same_data(fresh, ready)
     check_planted(fresh.findings.to_table())
-    for row, one in enumerate(ready.table["uuid"]):  # rows, shards and slots agree in spite of what is left out
-        folder = planted[1 if one == "more" else 0] / "images" / one
-        expected = np.stack([SPEC.read(folder / f"{heading}.jpg") for heading in (0, 90, 180, 270)])
-        np.testing.assert_array_equal(ready.views.gather(np.array([row]))[0], expected)
     splits = dict(zip(ready.table["uuid"], ready.table["split"], strict=True))
     assert splits["spot"] == splits["g5"]  # the same coordinates, the same side
 
@@ -522,8 +518,6 @@ def test_mistakes_come_before_what_the_split_says_of_the_rest(tmp_path: Path) ->
     skip = {"broken_image": "skip"}
     with pytest.raises(DataError, match=r"must hold at least 3 places.*got 2\. Left out before: 8 broken_image\."):
         prepare_store(source([root], on_bad=skip), [SPEC], None)
-    with pytest.raises(DataError, match=r"Left out before: 8 broken_image\."):
-        source([root], on_bad=skip).read_views()
 
 
 def test_a_place_that_was_left_out_has_not_gone(tmp_path: Path) -> None:

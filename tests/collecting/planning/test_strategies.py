@@ -10,8 +10,6 @@ import numpy as np
 import pytest
 import shapely
 from conftest import compose
-from hypothesis import given, settings
-from hypothesis import strategies as st
 from scipy.spatial import cKDTree
 from scipy.stats import chisquare
 from shapely.geometry import LineString, MultiPolygon, Point, box
@@ -19,10 +17,9 @@ from support.vector_files import write_layer, write_places_csv
 
 from geoguesser.collecting.planning.layers import Layer
 from geoguesser.collecting.planning.plan_lines import format_plan
-from geoguesser.collecting.planning.poisson_disk import select_first_per_owner
-from geoguesser.collecting.planning.strategies import FillGaps, PerCell, Strategy, Uniform, interleave_owners
+from geoguesser.collecting.planning.strategies import FillGaps, PerCell, Strategy, Uniform
 from geoguesser.commands.configs import instantiate_node, to_plain
-from geoguesser.errors import ConfigError, DataError
+from geoguesser.errors import ConfigError
 from geoguesser.geo.distance import chord_to_km, haversine_km, to_unit
 from geoguesser.geo.region import PlaneRegion, SphereRegion
 
@@ -52,12 +49,6 @@ def check_even(region: Any, boxes: list, equal_area: object, *, places: int, see
     assert chisquare(counts[large], expected).pvalue > 0.001
 
 
-def test_uniform_is_even_by_area(croatia: Any) -> None:
-    """Compares with areas in EPSG:3035, an equal-area CRS of Europe."""
-    boxes = [box(x, y, x + 0.5, y + 0.4) for x in np.arange(13, 20, 0.5) for y in np.arange(42, 47, 0.4)]
-    check_even(croatia, boxes, 3035, places=20_000, seed=1)
-
-
 def test_uniform_is_even_where_the_crs_is_not() -> None:
     """UTM far off its meridian enlarges areas: in the east of this land 15 % more than in the west."""
     land = shapely.segmentize(box(15, 45, 45, 46), 0.05)  # otherwise its edges are straight in the plane only
@@ -83,11 +74,10 @@ def test_uniform_is_even_over_the_world(earth: SphereRegion) -> None:
     check_even(earth, bands, "+proj=cea +R=6371008.8", places=20_000, seed=2)
 
 
-@settings(max_examples=8, deadline=None)
-@given(spacing=st.floats(300, 6000), seed=st.integers(0, 1000))
-def test_no_two_points_are_nearer_than_the_spacing(spacing: float, seed: int) -> None:
+@pytest.mark.parametrize("spacing", [300.0, 2000.0, 6000.0])
+def test_no_two_points_are_nearer_than_the_spacing(spacing: float) -> None:
     for strategy in (Uniform(spacing_m=spacing), PerCell(size=9, spacing_m=spacing)):
-        points = strategy.sample(SQUARE, places=60, seed=seed)
+        points = strategy.sample(SQUARE, places=60, seed=3)
         assert nearest_m(points) >= spacing
         assert SQUARE.contains(points).all()
 
@@ -201,14 +191,6 @@ def test_a_longer_plan_begins_with_the_shorter(tmp_path: Path) -> None:
         assert not np.array_equal(strategy.sample(SQUARE, places=40, seed=4), long[:40])
 
 
-def test_first_of_each_and_in_turn() -> None:
-    owners = np.array([2, 0, 0, 2, 0, 1, 2])
-    assert select_first_per_owner(owners, np.array([2, 1, 1])).tolist() == [0, 1, 2, 5]
-    turns = owners[interleave_owners(owners, np.random.default_rng(0))]
-    assert sorted(turns[:3]) == [0, 1, 2]
-    assert sorted(turns[3:5]) == [0, 2]
-
-
 @pytest.mark.parametrize(
     ("make", "message"),
     [
@@ -232,9 +214,6 @@ def test_candidates_must_suffice(tmp_path: Path) -> None:
     path = write_places_csv(tmp_path / "data.csv", np.array([[45.1, 16.1]]))
     with pytest.raises(ConfigError, match=r"^strategy\.candidates must be at least twice places=600, got 1000"):
         FillGaps(existing=str(path), candidates=1000).sample(SQUARE, places=600, seed=0)
-    path.write_text("uuid\n")
-    with pytest.raises(DataError, match=r"^strategy\.existing"):
-        FillGaps(existing=str(path)).sample(SQUARE, places=6, seed=0)
 
 
 @pytest.mark.parametrize("choice", ["uniform", "per_cell", "fill_gaps"])

@@ -5,8 +5,6 @@ from __future__ import annotations
 import numpy as np
 import pandas as pd
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
 
 from geoguesser.data.checks.filtering import check_missing_views, filter_views
 from geoguesser.data.checks.findings import Finding, Findings
@@ -66,12 +64,11 @@ def test_curiosities_are_left_out_where_that_is_asked() -> None:
     for mask, expected in ((True, [False] * 3), (False, [False, True, False])):
         skip = Findings({"odd_aspect": "skip"})
         used, dropped = filter_views(table, facts, found, skip, allow_missing_views=mask, max_size=24)
-        assert not used[1, 2]
-        assert used.sum() == 11
+        assert np.argwhere(~used).tolist() == [[1, 2]]
         assert dropped.tolist() == expected
-        used, dropped = filter_views(table, facts, found, Findings(), allow_missing_views=mask, max_size=24)
-        assert used.all()
-        assert not dropped.any()
+    used, dropped = filter_views(table, facts, found, Findings(), allow_missing_views=False, max_size=24)
+    assert used.all()
+    assert not dropped.any()
 
 
 @pytest.mark.parametrize("value", ["Mask", True, None, ""])
@@ -80,15 +77,12 @@ def test_missing_views_that_are_no_word(value: object) -> None:
         check_missing_views(value)
 
 
-@settings(max_examples=30, deadline=None)
-@given(count=st.integers(1, 8), seed=st.integers(0, 99))
-def test_pixel_statistics_are_those_of_all_used_views_of_the_rows(count: int, seed: int) -> None:
-    random = np.random.default_rng(seed)
-    pixels = random.integers(0, 256, (count, 4, 3, 6, 6), dtype=np.uint8)
-    used = random.random((count, 4)) < 0.7
-    used[0, 0] = True
-    rows = np.unique(np.append(random.integers(0, count, count), 0))
-    facts = ImageStats.empty(count)
+def test_pixel_statistics_are_those_of_all_used_views_of_the_rows() -> None:
+    random = np.random.default_rng(0)
+    pixels = random.integers(0, 256, (8, 4, 3, 6, 6), dtype=np.uint8)
+    used = random.random((8, 4)) < 0.7
+    rows = np.array([0, 1, 3, 6])
+    facts = ImageStats.empty(8)
     wide = pixels.astype(np.int64)
     facts.sums = np.stack((wide.sum((3, 4)), (wide**2).sum((3, 4))), axis=2)
     mean, std = compute_pixel_stats(facts.sum_used_views(used)[rows], used[rows], 6)

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import csv
 import hashlib
 import uuid
 from pathlib import Path
 
 import cv2
 import numpy as np
+import pandas as pd
 import pytest
-import shapely
 import simplejpeg
 
 from geoguesser.data.demo import dataset as demo
@@ -34,8 +33,7 @@ def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def table(root: Path) -> list[dict[str, str]]:
-    with (root / "data.csv").open(encoding="utf-8", newline="") as file:
-        return list(csv.DictReader(file))
+    return pd.read_csv(root / "data.csv", dtype=str).to_dict("records")
 
 
 def contents(root: Path) -> dict[str, str]:
@@ -106,12 +104,9 @@ def test_positions_lie_on_land_all_over_the_country(root: Path, land: SyntheticL
     coords = land.draw_positions(0, 400)
     assert np.array_equal(coords[:PLACES], written)
     assert land.region.contains(coords).all()
-    points = shapely.points(coords[:, ::-1])
-    assert shapely.contains(land.region.land_deg, points).all()
     assert len(np.unique(coords, axis=0)) == 400
     spread = coords.max(axis=0) - coords.min(axis=0)
-    assert spread[0] > 3.0  # of 4.1 degrees
-    assert spread[1] > 5.0  # of 5.9
+    assert (spread > (3.0, 5.0)).all()  # of 4.1 and 5.9 degrees
 
 
 def test_known_coasts(land: SyntheticLand) -> None:
@@ -211,6 +206,4 @@ def test_an_interrupted_run_leaves_nothing(tmp_path: Path) -> None:
 def test_errors_name_the_key(tmp_path: Path, arguments: dict[str, int], message: str) -> None:
     with pytest.raises(ConfigError, match=message):
         demo.ensure_demo(**arguments, cache=tmp_path)
-    with pytest.raises(ConfigError, match=message):
-        demo.make_demo(tmp_path / "new", **arguments)
     assert list(tmp_path.iterdir()) == []
