@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 import shapely
-from pyproj import Geod
+from support.geodesics import compute_geod_km
 from support.pictures import draw_picture
 from support.toy_run import REGION, draw_places
 
@@ -21,7 +21,7 @@ from geoguesser.evaluation.error_budget import (
     format_error_budget,
     name_parts,
 )
-from geoguesser.geo.distance import EARTH_RADIUS_KM, haversine_km, to_unit
+from geoguesser.geo.distance import haversine_km, to_unit
 from geoguesser.geo.grid import Grid, SquareGrid
 from geoguesser.geo.region import world
 from geoguesser.model.uncertainty import HeadOutput
@@ -87,9 +87,8 @@ def test_floors_of_class_points_that_differ_by_place() -> None:
 
 def test_nearest_distance_agrees_with_brute_force() -> None:
     train, test = draw_places(60, 6), draw_places(20, 7)
-    geod = Geod(a=EARTH_RADIUS_KM * 1000, f=0)
-    all_m = [[geod.inv(a[1], a[0], b[1], b[0])[2] for b in train] for a in test]
-    np.testing.assert_allclose(compute_nearest_km(train, test), np.min(all_m, axis=1) / 1000, atol=1e-3)
+    expected_km = compute_geod_km(test[:, None], train).min(axis=1)
+    np.testing.assert_allclose(compute_nearest_km(train, test), expected_km, atol=1e-3)
 
 
 def test_parts_of_the_plane_are_named_by_the_compass_and_small_ones_merged() -> None:

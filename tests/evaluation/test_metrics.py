@@ -7,8 +7,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from pyproj import Geod
 from scipy.stats import binomtest
+from support.geodesics import compute_geod_km
 
 from geoguesser.evaluation.bootstrap import BootstrapSettings, Resampling
 from geoguesser.evaluation.metrics import (
@@ -21,7 +21,6 @@ from geoguesser.geo.grid import SquareGrid
 from geoguesser.inference.predictions import Predictions
 from geoguesser.reporting.evaluation import print_evaluation
 
-SPHERE = Geod(a=6371008.8, f=0.0)
 SETTINGS = BootstrapSettings(samples=1000, block_km=0.0)
 
 
@@ -31,14 +30,9 @@ def draw_points(count: int, spread: float = 0.3) -> tuple[np.ndarray, np.ndarray
     return true + rng.normal(0, spread, true.shape), true
 
 
-def measure_km(predicted: np.ndarray, true: np.ndarray) -> np.ndarray:
-    _, _, metres = SPHERE.inv(true[:, 1], true[:, 0], predicted[:, 1], predicted[:, 0])
-    return np.asarray(metres) / 1000
-
-
 def test_values_agree_with_an_independent_geodesy(croatia):
     predicted, true = draw_points(200)
-    km = measure_km(predicted, true)
+    km = compute_geod_km(predicted, true)
     metrics = compute_metrics(predicted, true, croatia, SETTINGS)
     assert metrics["places"] == 200
     assert metrics["error_km"]["mean"]["value"] == pytest.approx(km.mean(), rel=1e-9)
@@ -115,7 +109,7 @@ def test_coverage_and_cell_accuracy_are_counted(croatia):
     on_land, expected_km, radius_km = np.ones(300, bool), np.full(300, 20.0), np.full(300, 25.0)
     predictions = Predictions(predicted, on_land, grid, posterior, expected_km, {"90": radius_km}, {"50": inside})
     coverage = compute_prediction_coverage(predictions, true)
-    share = float((measure_km(predicted, true) <= 25).mean())
+    share = float((compute_geod_km(predicted, true) <= 25).mean())
     assert coverage["radii"]["90"]["coverage"] == share
     assert coverage["radii"]["90"]["low"] < share < coverage["radii"]["90"]["high"]
     assert coverage["sets"]["50"]["coverage"] == 0.8

@@ -53,14 +53,10 @@ def test_the_archive_holds_250_countries_with_a_name_and_unique_codes() -> None:
     ("code", "lat", "lon"),
     [
         ("SVN", 46.056, 14.506),  # Ljubljana
-        ("NZL", -43.532, 172.636),  # Christchurch
         ("FJI", -17.80, 178.00),  # inland of Viti Levu
-        ("RUS", 55.756, 37.617),  # Moscow
         ("RUS", 66.50, -173.00),  # Chukotka, beyond the date line
-        ("USA", 61.195, -149.75),  # Anchorage
         ("LSO", -29.50, 28.50),  # Lesotho
         ("PSE", 31.904, 35.204),  # Ramallah
-        ("SSD", 4.859, 31.571),  # Juba
     ],
 )
 def test_a_city_lies_in_its_country(code: str, lat: float, lon: float) -> None:
@@ -82,19 +78,13 @@ def test_the_world_is_all_countries_together() -> None:
     assert 83 < north < 84  # Greenland
 
 
-@pytest.mark.parametrize(
-    ("code", "known"), [("HRV", "HRV"), (" Svn ", "SVN"), ("PSE", "PSX"), ("PSX", "PSX"), ("ESH", "SAH")]
-)
-def test_codes_of_iso_and_of_natural_earth_are_known(code: str, known: str) -> None:
-    assert find_country(code) == known
-
-
 def test_every_iso_code_leads_to_its_country() -> None:
     index = load_countries()
     for code, entry in index.items():
         if entry["iso"]:
             assert index[find_country(entry["iso"])]["iso"] == entry["iso"]
         assert find_country(code) == code
+    assert find_country(" Svn ") == "SVN"
     assert find_country("FRA") == "FRA"  # France, not Clipperton Island, which has its ISO code too
 
 
@@ -102,9 +92,6 @@ def test_every_iso_code_leads_to_its_country() -> None:
     ("wrong", "suggested"),
     [
         ("SLO", ["SVN (Slovenia)", "SVK (Slovakia)"]),
-        ("CRO", ["HRV (Croatia)"]),
-        ("GER", ["DEU (Germany)"]),
-        ("slovenia", ["SVN (Slovenia)"]),
         ("Grmany", ["DEU (Germany)"]),
         ("HRC", ["HRV (Croatia)"]),
     ],
@@ -179,11 +166,10 @@ def test_polygons_on_both_sides_of_the_date_line_are_taken(tmp_path: Path) -> No
     assert [part.bounds[2] - part.bounds[0] < 1 for part in land.geoms] == [True, True]
 
 
-@pytest.mark.parametrize("name", ["land.geojson", "land.gpkg"])
-def test_a_bow_tie_is_made_valid(tmp_path: Path, name: str) -> None:
+def test_a_bow_tie_is_made_valid(tmp_path: Path) -> None:
     bow_tie = Polygon([(15, 45), (16, 46), (16, 45), (15, 46)])
     assert not bow_tie.is_valid
-    land = read_boundary_file(write_layer(tmp_path / name, [bow_tie]))
+    land = read_boundary_file(write_layer(tmp_path / "land.gpkg", [bow_tie]))
     assert land.is_valid
     assert land.area == pytest.approx(0.5)  # two triangles of a quarter each
     assert land.contains(Point(15.1, 45.5))
@@ -223,7 +209,6 @@ def test_a_missing_file_is_named(tmp_path: Path) -> None:
     ("name", "content", "rule"),
     [
         ("land.geojson", "hello", "cannot be read as GeoJSON, GeoPackage or Shapefile"),
-        ("land.geojson", "", "cannot be read as GeoJSON, GeoPackage or Shapefile"),
         ("land.geojson", '{"type": "FeatureCollection", "features": [', "cannot be read as GeoJSON"),
         ("places.csv", "id,latitude\na,45\n", "(its contents are none of these formats)"),
     ],

@@ -64,13 +64,6 @@ def test_a_point_with_half_of_the_weight_is_the_median_itself() -> None:
     np.testing.assert_allclose(result, points[[0, 1, 2]], atol=1e-9)
 
 
-def test_the_middle_of_a_cross_is_its_median() -> None:
-    cross = np.array([[1.0, 10.0], [-1.0, 10.0], [0.0, 11.0], [0.0, 9.0]])
-    np.testing.assert_allclose(median_deg(np.full(4, 0.25), cross), [[0.0, 10.0]], atol=1e-7)
-    with_middle = np.concatenate((cross, [[0.0, 10.0]]))
-    np.testing.assert_allclose(median_deg(np.full(5, 0.2), with_middle), [[0.0, 10.0]], atol=1e-9)
-
-
 def test_on_a_line_it_is_the_weighted_median() -> None:
     equator = np.array([[0.0, longitude] for longitude in (0.0, 1.0, 5.0, 20.0)])
     result = median_deg(np.array([[0.3, 0.3, 0.2, 0.2], [0.1, 0.1, 0.2, 0.6]]), equator)
@@ -195,12 +188,6 @@ def test_around_the_world_many_candidates_beat_every_point_of_a_raster(seed: int
     least = haversine_km(raster[:, None], coords[None]).mean(axis=1).min()
     (result,) = median_deg(np.ones(len(coords)), coords, candidates=1000)
     assert haversine_km(result, coords).mean() <= least + 1e-3
-
-
-def test_the_median_lies_at_a_point_without_majority_too() -> None:
-    # Fermat's point of a triangle with an angle above 120 degrees is that vertex.
-    triangle = np.array([(45.0, 15.0), (45.3, 16.0), (45.3, 14.0)])
-    np.testing.assert_allclose(median_deg(np.ones(3), triangle)[0], triangle[0], atol=1e-9)
 
 
 def test_the_search_leaves_a_point_that_is_nearly_the_answer() -> None:

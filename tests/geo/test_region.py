@@ -76,19 +76,6 @@ def test_metres_and_degrees_are_inverse(croatia: PlaneRegion, lat: float, lon: f
     np.testing.assert_array_equal(croatia.from_space(croatia.to_space(coords)), back)
 
 
-def test_metres_are_pyprojs_easting_and_northing(croatia: PlaneRegion) -> None:
-    coords = around_croatia(100)
-    np.testing.assert_allclose(croatia.to_metres(coords), metres(coords), atol=1e-6)
-    # On the central meridian of HTRS96/TM, 16.5 east, the easting is 500 km.
-    assert croatia.to_metres(np.array([(45.0, 16.5)]))[0, 0] == pytest.approx(500_000, abs=1e-3)
-
-
-def test_the_boundary_itself_is_land(croatia: PlaneRegion) -> None:
-    vertices = shapely.get_coordinates(croatia.land_deg)[:, ::-1]
-    assert croatia.contains(vertices).all()
-    np.testing.assert_array_equal(croatia.distance_to_land_km(vertices), 0.0)
-
-
 def test_snapping_moves_no_land_point_and_brings_all_others_to_the_nearest_land(
     croatia: PlaneRegion, croatia_m: shapely.Geometry
 ) -> None:
@@ -305,9 +292,7 @@ def test_the_worlds_snap_moves_sea_points_to_land_and_no_others(earth: SphereReg
     ("point", "neighbours"),
     [
         ((43.5, 14.8), ("HRV", "ITA")),
-        ((45.0, 13.0), ("HRV", "ITA", "SVN")),
         ((-17.5, -179.5), ("FJI", "TON")),  # land on both sides of the date line
-        ((70.0, -179.0), ("RUS", "USA")),
     ],
 )
 def test_the_worlds_nearest_land_is_nearest(

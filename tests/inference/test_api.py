@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import pickletools
 import re
 import subprocess
 import sys
@@ -138,8 +137,6 @@ WRONG: list[tuple[Any, dict[str, Any], type[Exception], str]] = [
     (VIEWS, {"mask": np.zeros((1, 4), bool)}, DataError, r"^mask\[0\] must be true somew"),
     (VIEWS, {"mask": np.ones((2, 4), bool)}, ConfigError, r"^mask must be bool \(1, 4\)"),
     (VIEWS, {"mask": "all"}, ConfigError, r"^mask must be bool \(1, 4\), true where .*, got 'str'"),
-    (VIEWS, {"mask": [[True], [True, False]]}, ConfigError, r"^mask must be bool \(1, 4\), .*, got 'list'"),
-    (np.array([None]), {}, ConfigError, r"^images must be uint8 pixels .*, got 'object \(1,\)'"),
     ([VIEWS], {}, ConfigError, r"^images must be a path or several, .*, got 'a ndarray among them'"),
     (["a", {0: "b.jpg"}], {}, ConfigError, r"^images must be a path or several, .*, got 'a dict among them'"),
     (VIEWS, {"batch_size": 0}, ConfigError, r"^batch_size must be a positive"),
@@ -254,12 +251,6 @@ def test_an_absent_device_is_named(folder: Path) -> None:
         geoguesser.load(folder, device="nope")
 
 
-@pytest.mark.parametrize("paths", [None, 5, b"x", [None], []])
-def test_ids_need_paths(paths: Any, folder: Path) -> None:
-    with pytest.raises(ConfigError, match=r"^images must name a folder of place folders"):
-        geoguesser.load(folder).ids(paths)
-
-
 @pytest.mark.parametrize(
     ("name", "value", "rule"),
     [
@@ -278,12 +269,6 @@ def test_missing_and_mismatched_tensors_are_named(
     config = json.loads((folder / CONFIG_NAME).read_text()) | {"weights_sha256": digest}
     (tmp_path / CONFIG_NAME).write_text(json.dumps(config))
     assert re.search(rf"(?s)^FOLDER/model\.safetensors .*{rule}", refused(tmp_path))
-
-
-def test_a_folder_holds_no_pickle(folder: Path) -> None:
-    for file in folder.iterdir():
-        with pytest.raises(ValueError, match=r"opcode|pickle exhausted|not enough data"):
-            list(pickletools.genops(file.read_bytes()))
 
 
 SCRIPT = """

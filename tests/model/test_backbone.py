@@ -68,15 +68,13 @@ def test_pip_weights_equal_the_packages_tensors() -> None:
     assert backbone.std.flatten().tolist() == [0.5, 0.5, 0.5]
 
 
-@pytest.mark.parametrize("change", ["order", "shape", "count"])
+@pytest.mark.parametrize("change", ["order", "count"])
 def test_a_changed_pip_package_is_refused(change: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     items = list(load_pip_tensors().items())
     if change == "order":
         # The second tensor is a BatchNorm weight, the third its bias, of the same shape.
         assert items[1][1].shape == items[2][1].shape
         items[1], items[2] = items[2], items[1]
-    elif change == "shape":
-        items[0] = (items[0][0], items[0][1][:1])
     else:
         items.pop()
     path = tmp_path / "lite0.pth"

@@ -129,15 +129,6 @@ def test_dropout_of_locked_blocks_is_off() -> None:
     assert modes == {"layer1.drop": False, "layer4.drop": True}
 
 
-def test_evaluation_mode_reaches_everything() -> None:
-    network = make_network()
-    network.train_batchnorm = True
-    assert network.train() is network
-    assert all(module.training for module in network.modules())
-    assert network.eval() is network
-    assert not any(module.training for module in network.modules())
-
-
 @pytest.mark.parametrize("fusion", sorted(FUSIONS))
 def test_state_makes_the_same_network(fusion: str) -> None:
     network = make_network(fusion).eval()

@@ -11,7 +11,7 @@ from shapely.geometry import LineString, Point, box
 from support.pictures import check_same_twice, count_colour, draw_picture
 
 from geoguesser.collecting.planning.layers import Layer
-from geoguesser.collecting.planning.strategies import PerCell, Uniform
+from geoguesser.collecting.planning.strategies import Uniform
 from geoguesser.reporting.plan_map import describe_plan, draw_plan
 
 LAYER = Layer(np.array([LineString([(15, 45), (17, 45.5)]), box(16, 45, 16.4, 45.3), Point(17, 46)], dtype=object))
@@ -40,15 +40,6 @@ def test_points_places_and_layer_are_drawn(tmp_path: Path, croatia: Any) -> None
 def test_a_plan_without_or_with_one_point_is_drawn(tmp_path: Path, croatia: Any, count: int) -> None:
     points = np.full((count, 2), (45.5, 16.0))
     assert measure_share(draw_picture(tmp_path, draw_plan, region=croatia, planned_deg=points), BLUE) < 0.001
-
-
-@pytest.mark.slow
-def test_a_plan_of_the_world_is_drawn(tmp_path: Path, earth: Any) -> None:
-    strategy = PerCell(size=60)
-    points = strategy.sample(earth, places=200, seed=0)
-    more = {"layer": LAYER, "report": strategy.report()}
-    pixels = draw_picture(tmp_path, draw_plan, region=earth, planned_deg=points, **more)
-    assert measure_share(pixels, BLUE) > 0.0005
 
 
 def test_a_long_line_is_drawn_where_its_points_are(tmp_path: Path, croatia: Any) -> None:

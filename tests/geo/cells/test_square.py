@@ -29,12 +29,7 @@ sphere_sides_km = st.floats(250, 20_000)
 
 @pytest.fixture(scope="module")
 def plane() -> dict[str, PlaneRegion]:
-    return {
-        "HRV": country("HRV", "EPSG:3765"),
-        "SVN": country("SVN"),
-        "FJI": country("FJI"),
-        "MDV": country("MDV"),
-    }
+    return {"HRV": country("HRV", "EPSG:3765"), **{code: country(code) for code in ("SVN", "FJI", "MDV")}}
 
 
 def bands(side_km: float) -> BandCells:
@@ -49,12 +44,6 @@ def edges_deg(cells: BandCells) -> np.ndarray:
         below += number
         edges += [(south, -180 + 360 * i / number, north, -180 + 360 * (i + 1) / number) for i in range(number)]
     return np.array(edges)
-
-
-@PROPERTY
-@given(cells=squares | sphere_sides_km.map(bands))
-def test_each_cells_centre_lies_in_the_cell(cells: Cells) -> None:
-    np.testing.assert_array_equal(cells.locate(cells.centres(list_ids(cells))), list_ids(cells))
 
 
 @PROPERTY
@@ -113,18 +102,11 @@ def test_outlines_and_centres_of_band_cells_are_those_of_the_definition(side_km:
 def test_bands_tile_the_sphere_and_are_boxes_of_the_definition(side_km: float, seed: int) -> None:
     cells = bands(side_km)
     random = np.random.default_rng(seed).normal(size=(200, 3))
-    check_tiling(cells, to_unit(np.concatenate((from_unit(random), [(90.0, 3.0), (-90.0, 3.0)]))))
+    poles_and_date_line = [(90.0, 3.0), (-90.0, 3.0), (10.0, 180.0), (10.0, -180.0)]
+    check_tiling(cells, to_unit(np.concatenate((from_unit(random), poles_and_date_line))))
     south, west, north, east = edges_deg(cells).T
     expected = (west, np.sin(np.radians(south)), east, np.sin(np.radians(north)))
     np.testing.assert_allclose(cells.boxes(list_ids(cells)), np.stack(expected, axis=-1), atol=1e-9)
-
-
-def test_the_date_line_and_the_poles_belong_to_one_band_cell_each() -> None:
-    cells = bands(500)
-    twice = cells.locate(to_unit(np.array([(10.0, 180.0), (10.0, -180.0), (90.0, 0.0), (-90.0, 0.0)])))
-    assert twice[0] == twice[1]
-    assert twice[2] >= cells.count - cells.cells_per_band[-1]
-    assert twice[3] < cells.cells_per_band[0]
 
 
 def find_touching_by_shapely(cells: Cells, region: Region) -> np.ndarray:

@@ -9,7 +9,7 @@ import pytest
 import shapely
 import torch
 
-from geoguesser.errors import ConfigError, RegionError
+from geoguesser.errors import ConfigError
 from geoguesser.geo.distance import haversine_km
 from geoguesser.geo.region import PlaneRegion, SphereRegion
 from geoguesser.model.heads.regression import RegressionHead
@@ -103,12 +103,6 @@ def test_sphere_targets_are_unit_vectors_of_which_only_the_direction_counts(eart
 def test_spaces_that_the_region_lacks_are_refused(earth: SphereRegion, space: str, rule: str) -> None:
     with pytest.raises(ConfigError, match=f"^head.space must be {rule}"):
         RegressionHead.fit(in_features=4, region=earth, train_coords_deg=np.zeros((1, 2)), space=space)
-
-
-def test_a_head_in_the_plane_needs_one_to_decode(earth: SphereRegion) -> None:
-    head = RegressionHead(2, region=earth, space="crs", offset=np.zeros(2), scale=1.0)
-    with pytest.raises(RegionError, match=r"^region world has no plane"):
-        head.decode(torch.zeros(1, 2))
 
 
 def test_the_loss_is_the_mean_square(head: RegressionHead) -> None:

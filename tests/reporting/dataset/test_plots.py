@@ -16,7 +16,7 @@ from geoguesser.data.checks.inspection import inspect_place
 from geoguesser.data.images import ImageSpec
 from geoguesser.data.place_files import PlaceFiles
 from geoguesser.geo.distance import haversine_km
-from geoguesser.geo.region import PlaneRegion, world
+from geoguesser.geo.region import PlaneRegion
 from geoguesser.reporting.dataset import plots, samples
 from geoguesser.reporting.maps import SPLIT_COLOURS
 from geoguesser.reporting.projections import make_projection
@@ -95,28 +95,12 @@ def test_window_shows_only_what_lies_in_it(tmp_path: Path, croatia: PlaneRegion)
     assert count_split(pixels, "train") > 200
 
 
-@pytest.mark.slow
-def test_world_has_both_maps(tmp_path: Path) -> None:
-    region = world()
-    spread = np.random.default_rng(0).uniform((-50, -170), (70, 170), (200, 2))
-    coords = np.concatenate((spread, sample_zagreb(900)))
-    splits = np.array(["train", "val", "test"])[np.arange(len(coords)) % 3]
-    window = plots.find_densest_window(region, coords)
-    assert window is not None
-    assert window[0] < ZAGREB[1] < window[2]
-    assert window[1] < ZAGREB[0] < window[3]
-    places = {"region": region, "coords_deg": coords, "splits": splits, "window": window}
-    for draw in (plots.draw_places, plots.draw_window):
-        assert count_split(draw_picture(tmp_path, draw, width=1000, **places), "test") > 100
-
-
 @pytest.mark.parametrize(
     ("distance_km", "splits"),
     [
         ([0.0, 0.3, 7.0, 2.0], ["val", "test", "test", "train"]),
         ([0.0, 0.0, 1.0, np.inf], ["test", "test", "train", "val"]),
         ([900.0, 4000.0, 20_000.0, 1.0], ["val", "test", "test", "train"]),
-        ([3.0, 1.0, 1.0, 1.0], ["test", "train", "train", "unused"]),
     ],
 )
 def test_distances_are_drawn_for_the_splits_that_have_some(
