@@ -304,3 +304,22 @@ def test_errors_are_the_users(tmp_path: Path) -> None:
     assert issubclass(DataError, GeoguesserError)
     with pytest.raises(DataError):
         get_view_path(tmp_path, "..", 0)
+
+
+def test_a_panorama_may_have_the_name_of_a_file_that_is_written(tmp_path: Path):
+    from geoguesser.collecting.photos.cut_panoramas import _name_view_folders
+
+    paths = [tmp_path / name for name in ("settings.json.jpg", "skipped.csv.png", "a\x1b.jpg")]
+    assert list(_name_view_folders(tmp_path, paths)) == ["settings.json_", "skipped.csv_", "a\ufffd"]
+
+
+def test_photos_behind_links_out_of_the_folder_are_not_imported(tmp_path: Path):
+    from geoguesser.collecting.photos.writer import list_photos
+
+    (tmp_path / "photos").mkdir()
+    (tmp_path / "photos" / "a.jpg").touch()
+    (tmp_path / "private.jpg").touch()
+    (tmp_path / "photos" / "b.jpg").symlink_to(tmp_path / "private.jpg")
+    (tmp_path / "photos" / "c.jpg").symlink_to("a.jpg")
+    listed = list_photos(tmp_path / "photos", tmp_path / "out", "photos.folder")
+    assert [path.name for path in listed] == ["a.jpg", "c.jpg"]

@@ -16,6 +16,7 @@ from geoguesser.collecting.photos.exif import PhotoTags, find_row_band, read_tag
 from geoguesser.data.images import read_header
 from geoguesser.data.place_files import HEADINGS
 from geoguesser.errors import ConfigError, DataError, check_int, check_number
+from geoguesser.system.text import replace_unprintable
 
 NO_HEADING = "no PoseHeadingDegrees or GPSImgDirection; panoramas.compass_deg=... gives one to all files"
 
@@ -125,10 +126,14 @@ def check_view_settings(
 
 
 def _name_view_folders(source: Path, paths: list[Path]) -> dict[str, Path]:
-    """Returns files by the name of their folder of views: `trip/a.jpg` becomes `trip_a`."""
+    """Returns files by the name of their folder of views: `trip/a.jpg` becomes `trip_a`.
+
+    The name of a file that this step writes, such as `settings.json`, gets an underscore.
+    """
     path_by_name: dict[str, Path] = {}
     for path in paths:
-        name = "_".join(path.relative_to(source).with_suffix("").parts)
+        name = replace_unprintable("_".join(path.relative_to(source).with_suffix("").parts))
+        name += "_" if name.endswith((".csv", ".json")) else ""
         if name in path_by_name:
             rule = "must not have one name for their views"
             where = f"{path_by_name[name]} and {path}"
