@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import socket
 import threading
 import time
@@ -119,6 +120,34 @@ def test_connections_whose_headers_never_complete_are_closed(serve, monkeypatch)
         response = send_bytes(address, complete, b"GET / HTT", pause_s=0.2)
         assert response.startswith(b"HTTP/1.1 200 ")
         assert httpx.get(f"{address}api/v1/health").status_code == 200
+
+
+def test_a_connection_with_an_unread_body_is_closed_after_the_response(serve):
+    """uvicorn waited without limit for the rest of a body, so that a few clients took all connections."""
+    with serve() as address:
+        head = b"GET /api/v1/health HTTP/1.1\r\nHost: localhost\r\nContent-Length: 60000\r\n\r\n"
+        start_s = time.monotonic()
+        assert send_bytes(address, head, b"x", pause_s=0.3).startswith(b"HTTP/1.1 200 ")
+        assert time.monotonic() - start_s < 4
+
+
+def test_a_client_that_does_not_read_is_cut_off(serve, monkeypatch, caplog):
+    monkeypatch.setattr(server, "MAX_HEADERS_S", 0.3)
+    with serve(request_s=0.5) as address:
+        url = urlsplit(address)
+        with socket.socket() as connection:
+            connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 2048)
+            connection.connect((url.hostname, url.port))
+            connection.sendall(300 * b"GET /page/leaflet.js HTTP/1.1\r\nHost: localhost\r\n\r\n")
+            time.sleep(2)
+
+            # The server has reset the connection: reading ends with an error, and not with all responses.
+            num_bytes = 0
+            with contextlib.suppress(ConnectionResetError):
+                while data := connection.recv(65536):
+                    num_bytes += len(data)
+        assert num_bytes < 40_000_000
+    assert "Traceback" not in caplog.text
 
 
 def test_a_response_that_takes_too_long(make_client, models, monkeypatch, photo):
