@@ -8,6 +8,7 @@ plain tables are read, and a Shapefile is copied into an empty folder, where GDA
 from __future__ import annotations
 
 import contextlib
+import itertools
 import json
 import logging
 import re
@@ -33,6 +34,8 @@ log = logging.getLogger(__name__)
 MAX_FILE_BYTES = 2**32
 # Objects of Python take up to twenty times the bytes of the JSON.
 MAX_GEOJSON_BYTES = 2**27
+# Instructions of SQLite for a small file, and between two counts of them.
+MIN_STEPS, PROGRESS_STEPS = 10_000_000, 10_000
 SIDE_SUFFIXES = (".shx", ".dbf", ".prj")
 
 SQLITE_MAGIC, GEOPACKAGE_IDS = b"SQLite format 3\x00", (b"GPKG", b"GP10", b"GP11")
@@ -126,6 +129,11 @@ def _read_geopackage(path: Path) -> tuple[list[Any], pyproj.CRS | None]:
     try:
         with contextlib.closing(sqlite3.connect(uri, uri=True)) as db:
             db.execute("PRAGMA trusted_schema = OFF")
+            # Values are parts of the file, and reading them takes a few steps for each of its bytes.
+            size = path.stat().st_size
+            db.setlimit(sqlite3.SQLITE_LIMIT_LENGTH, size)
+            steps = itertools.count()
+            db.set_progress_handler(lambda: next(steps) * PROGRESS_STEPS > MIN_STEPS + size, PROGRESS_STEPS)
             db.set_authorizer(lambda action, *_: sqlite3.SQLITE_OK if action in READING else sqlite3.SQLITE_DENY)
             layers = _select(db, LAYERS)
             if not layers:
@@ -136,7 +144,7 @@ def _read_geopackage(path: Path) -> tuple[list[Any], pyproj.CRS | None]:
             _check_table(db, "gpkg_spatial_ref_sys")
             _check_table(db, table)
             crs = _read_geopackage_crs(db, srs_id)
-            return list(_read_geopackage_blobs(db, table, column, path.stat().st_size)), crs
+            return list(_read_geopackage_blobs(db, table, column, size)), crs
     except (sqlite3.Error, OverflowError) as error:
         raise ValueError(f"it cannot be read by SQLite ({error})") from error
 
@@ -148,12 +156,13 @@ def _select(db: sqlite3.Connection, query: str, *values: Any) -> list[tuple[Any,
 
 
 def _check_table(db: sqlite3.Connection, name: str) -> None:
-    """Refuses views and virtual tables, which run code of SQLite or of its extensions."""
+    """Refuses views, virtual tables and computed columns, which run code of SQLite or of its extensions."""
     rows = db.execute("SELECT type, sql FROM sqlite_master WHERE name = ? COLLATE NOCASE", (name,)).fetchall()
     if (
         len(rows) != 1
         or rows[0][0] != "table"
         or not re.match(r"\s*CREATE\s+TABLE\b", str(rows[0][1]), re.IGNORECASE)
+        or re.search(r"\b(?:AS|GENERATED)\b", str(rows[0][1]), re.IGNORECASE)
     ):
         raise ValueError(f"its layer {str(name)[:80]!r} must be a plain table")
 
@@ -201,6 +210,11 @@ def _read_shapefile(path: Path) -> tuple[list[Any], pyproj.CRS | None]:
                     _copy_regular(side, copy.with_suffix(suffix))
         if not copy.with_suffix(".shx").exists():
             raise ValueError("its .shx is missing")
+        # Offsets and lengths of records in words of two bytes (ESRI Shapefile Technical Description, page 23).
+        index = np.frombuffer(copy.with_suffix(".shx").read_bytes()[100:], dtype=">i4")
+        index = index[: len(index) // 2 * 2].reshape(-1, 2).astype(np.int64)
+        if (np.diff(index[:, 0]) <= 0).any() or 2 * index[:, 1].sum() > copy.stat().st_size:
+            raise ValueError("its .shx names a record twice")
 
         try:
             driver = pyogrio.read_info(copy)["driver"]

@@ -316,7 +316,7 @@ def _load_file(model: nn.Module, path: Path) -> None:
     where = f"backbone.weights {path}"
     try:
         is_safetensors = path.suffix == ".safetensors"
-        state: Any = load_safetensors(path) if is_safetensors else load_tensors(path, accept_legacy=True)
+        state: Any = load_safetensors(path) if is_safetensors else load_tensors(path)
     except Exception as error:
         rule = f"must hold nothing but tensors ({first_line(error)})"
         raise WeightsError.at(where, rule, remedy=WEIGHTS_REMEDY) from error

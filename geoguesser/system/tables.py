@@ -15,6 +15,10 @@ MAX_FILE_BYTES = 2**32
 MAX_COLUMNS = 1000
 # A Parquet file may take this much in memory, and more in proportion to its own size.
 MIN_PARQUET_BYTES, MAX_PARQUET_RATIO = 2**27, 16
+# Memory of a decimal or a date as an object of Python.
+OBJECT_BYTES = 120
+# Type of a page -> field of its own header: data, dictionary, data of version 2.
+PAGE_FIELDS = {0: 5, 2: 7, 3: 8}
 # Bytes of a page from which its header is read.
 PAGE_HEAD_BYTES = 2**16
 # Encodings of pages whose values are as long as their bytes: plain, dictionary, and those of numbers. Another one
@@ -31,15 +35,22 @@ def read_csv(file: Path, *, sep: str = ",", **options: Any) -> pd.DataFrame:
     with open_regular(file, MAX_FILE_BYTES) as stream:
         # The first line that is not blank decides the columns, and the second one the index.
         text = io.TextIOWrapper(stream, encoding="utf-8", errors="replace", newline="")
-        rows = csv.reader(text, delimiter=sep)
+        rows, columns = csv.reader(text, delimiter=sep), 0
         try:
             for _ in range(2):
-                fields = next((row for row in rows if row), [])
+                fields = next((row for row in rows if any(field.strip() for field in row)), [])
+                columns = max(columns, len(fields))
                 if len(fields) > MAX_COLUMNS:
                     raise ValueError(f"must have at most {MAX_COLUMNS:,} columns, got {len(fields):,}")
         except csv.Error as error:
             raise ValueError(str(error)) from error
         text.detach()
+
+        # pandas fills rows that are too short.
+        size, lines = stream.seek(0), 0
+        while block := stream.read(2**24):
+            size, lines = size + len(block), lines + block.count(b"\n") + block.count(b"\r")
+        _check_memory(8 * columns * lines, MIN_PARQUET_BYTES + MAX_PARQUET_RATIO * size)
         stream.seek(0)
         return pd.read_csv(stream, sep=sep, **options)
 
@@ -55,9 +66,13 @@ def read_parquet(file: Path) -> pd.DataFrame:
     import pyarrow.parquet as pq
 
     with open_regular(file, MAX_FILE_BYTES) as stream:
-        max_bytes = MIN_PARQUET_BYTES + MAX_PARQUET_RATIO * stream.seek(0, io.SEEK_END)
+        file_bytes = stream.seek(0, io.SEEK_END)
+        max_bytes = MIN_PARQUET_BYTES + MAX_PARQUET_RATIO * file_bytes
         try:
             schema = pq.read_schema(stream)
+            if len(set(schema.names)) < len(schema.names):
+                # pyarrow takes the settings of the last one for all.
+                raise ValueError("must name each column once")
             texts = [field.name for field in schema if _is_text(field.type)]
             parquet = pq.ParquetFile(stream, read_dictionary=texts, pre_buffer=False)
             metadata = parquet.metadata
@@ -66,7 +81,10 @@ def read_parquet(file: Path) -> pd.DataFrame:
 
             groups = [metadata.row_group(number) for number in range(metadata.num_row_groups)]
             rows = max(metadata.num_rows, sum(group.num_rows for group in groups))
-            _check_memory(8 * rows * metadata.num_columns, max_bytes)
+            _check_memory(rows * sum(OBJECT_BYTES if _is_object(field.type) else 8 for field in schema), max_bytes)
+            chunks = [group.column(number) for group in groups for number in range(group.num_columns)]
+            if sum(chunk.total_compressed_size for chunk in chunks) > file_bytes:
+                raise ValueError("holds columns that are together longer than the file")
             _check_memory(sum(_sum_pages(stream, group, max_bytes) for group in groups), max_bytes)
 
             # Texts are read as their distinct values, and are long only once these are repeated.
@@ -88,6 +106,12 @@ def _is_text(kind: Any) -> bool:
 
     tests = (pa.types.is_string, pa.types.is_large_string, pa.types.is_binary, pa.types.is_large_binary)
     return any(test(kind) for test in tests)
+
+
+def _is_object(kind: Any) -> bool:
+    import pyarrow as pa
+
+    return pa.types.is_decimal(kind) or pa.types.is_temporal(kind)
 
 
 def _is_plain(kind: Any) -> bool:
@@ -115,8 +139,8 @@ def _sum_pages(stream: IO[bytes], group: Any, max_bytes: int) -> int:
             stream.seek(position)
             try:
                 header, length = _read_struct(stream.read(PAGE_HEAD_BYTES), 0)
-                page = header.get(5) or header.get(7) or header[8]
-                encoding, sizes = page.get(4 if 8 in header else 2), (header[2], header[3])
+                page = header[PAGE_FIELDS[header[1]]]
+                encoding, sizes = page.get(4 if header[1] == 3 else 2), (header[2], header[3])
             except (LookupError, AttributeError) as error:
                 raise ValueError("holds a damaged page") from error
             if encoding not in ENCODINGS or min(sizes) < 0:

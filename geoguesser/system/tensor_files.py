@@ -40,6 +40,16 @@ ELEMENT_BYTES = {
     **dict.fromkeys(("FloatStorage", "IntStorage"), 4),
     **dict.fromkeys(("DoubleStorage", "LongStorage", "ComplexFloatStorage"), 8),
 }
+# Opcodes that torch writes. Others make sets, objects and values of any length from a few bytes.
+OPCODES = (
+    pickle.PROTO, pickle.STOP, pickle.MARK, pickle.GLOBAL, pickle.REDUCE, pickle.BUILD, pickle.BINPERSID,
+    pickle.APPEND, pickle.APPENDS, pickle.SETITEM, pickle.SETITEMS, pickle.EMPTY_LIST, pickle.EMPTY_DICT,
+    pickle.EMPTY_TUPLE, pickle.TUPLE, pickle.TUPLE1, pickle.TUPLE2, pickle.TUPLE3, pickle.NONE, pickle.NEWTRUE,
+    pickle.NEWFALSE, pickle.BININT, pickle.BININT1, pickle.BININT2, pickle.LONG1, pickle.BINFLOAT,
+    pickle.BINUNICODE, pickle.SHORT_BINSTRING, pickle.BINGET, pickle.LONG_BINGET, pickle.BINPUT,
+    pickle.LONG_BINPUT,
+)  # fmt: skip
+MAX_DIMENSIONS = 64
 # Signatures of the records at the end of an archive.
 END, END64, LOCATOR64 = b"PK\x05\x06", b"PK\x06\x06", b"PK\x06\x07"
 
@@ -57,7 +67,8 @@ def load_tensors(path: Path, *, accept_legacy: bool = False) -> Any:
     with open_regular(path, MAX_FILE_BYTES) as stream:
         is_archive = stream.read(2) == b"PK"
         if not is_archive and not accept_legacy:
-            raise ValueError("it was written by another program")
+            rule = "it is no archive of torch 1.6 or later; if you trust it, load it with torch and save it again"
+            raise ValueError(rule)
         if is_archive:
             _check_torch_archive(stream)
         stream.seek(0)
@@ -192,7 +203,7 @@ class _DryUnpickler(pickle._Unpickler):
     It is the version of Python's library in Python: the one in C takes memory by the numbers in the file.
     """
 
-    dispatch: ClassVar[dict[int, Any]] = dict(pickle._Unpickler.dispatch)
+    dispatch: ClassVar[dict[int, Any]] = {opcode[0]: pickle._Unpickler.dispatch[opcode[0]] for opcode in OPCODES}
 
     def __init__(self, data: bytes, sizes: dict[str, int]) -> None:
         super().__init__(io.BytesIO(data))
@@ -210,7 +221,7 @@ class _DryUnpickler(pickle._Unpickler):
             "torch._utils._rebuild_parameter": _pass_first,
             "torch.device": _pass_first,
             "torch.Size": _pass_first,
-            "_codecs.encode": _pass_first,
+            "_codecs.encode": self._encode,
         }
         if f"{module}.{name}" not in functions:
             raise ValueError(f"it holds {module}.{name}, which is no tensor and no plain value")
@@ -223,8 +234,20 @@ class _DryUnpickler(pickle._Unpickler):
             raise ValueError("it holds a tensor that is not as long as its entry")
         return _Storage(length, element_bytes)
 
+    def _encode(self, text: str, encoding: str) -> bytes:
+        """Makes the bytes that protocol 2 of pickle writes as a text."""
+        if encoding != "latin1":
+            raise ValueError("it holds a text in an encoding that torch does not write")
+        self._left -= len(text)
+        if self._left < 0:
+            raise ValueError("it holds texts that are together longer than the file")
+        return text.encode("latin1")
+
     def _check_tensor(self, storage: _Storage, offset: int, size: Any, stride: Any, *_: Any) -> _TensorOutline:
-        if not isinstance(storage, _Storage) or min((offset, *size, *stride), default=0) < 0:
+        # The product of many or of long numbers takes time by their square.
+        if not isinstance(storage, _Storage) or max(len(size), len(stride)) > MAX_DIMENSIONS:
+            raise ValueError("it holds a damaged tensor")
+        if not all(type(number) is int and 0 <= number < 2**63 for number in (offset, *size, *stride)):
             raise ValueError("it holds a damaged tensor")
         length = math.prod(size)
         last = offset + sum((count - 1) * step for count, step in zip(size, stride, strict=True))
@@ -246,7 +269,10 @@ def _pass_first(value: Any = None, *_: Any) -> Any:
 
 def _check_keys(unpickler: Any, keys: list[Any]) -> None:
     # The hash of a tuple of tuples takes time for each of its leaves, of which shared ones are many.
-    if not all(isinstance(key, str | bytes | int | float | None) for key in keys):
+    # That of a long integer takes time, too.
+    if not all(
+        isinstance(key, str | bytes | float | None) or (isinstance(key, int) and abs(key) < 2**64) for key in keys
+    ):
         raise ValueError("it holds a mapping whose keys are no plain values")
 
 
@@ -270,6 +296,3 @@ def _load_build(unpickler: Any) -> None:
 _DryUnpickler.dispatch[pickle.BUILD[0]] = _load_build
 _DryUnpickler.dispatch[pickle.SETITEM[0]] = _load_setitem
 _DryUnpickler.dispatch[pickle.SETITEMS[0]] = _load_setitems
-# Opcodes that no file of torch has: sets, and calls of constructors with other arguments.
-for _opcode in (pickle.EMPTY_SET, pickle.ADDITEMS, pickle.FROZENSET, pickle.DICT, pickle.INST, pickle.OBJ):
-    del _DryUnpickler.dispatch[_opcode[0]]

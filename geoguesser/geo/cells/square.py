@@ -105,7 +105,7 @@ class SquareCells(BoxCells):
     sphere = False
 
     def __init__(self, west_m: float, south_m: float, side_m: float, columns: int, rows: int) -> None:
-        self.west_m, self.south_m, self.side_m = west_m, south_m, side_m
+        self.west_m, self.south_m, self.side_m = float(west_m), float(south_m), float(side_m)
         self.columns, self.rows = columns, rows
         self.side_km = side_m / 1000.0
         self.count = columns * rows
