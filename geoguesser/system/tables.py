@@ -38,7 +38,7 @@ def read_csv(file: Path, *, sep: str = ",", **options: Any) -> pd.DataFrame:
         rows, columns = csv.reader(text, delimiter=sep), 0
         try:
             for _ in range(2):
-                fields = next((row for row in rows if any(field.strip() for field in row)), [])
+                fields = next((row for row in rows if len(row) > 1 or "".join(row).strip()), [])
                 columns = max(columns, len(fields))
                 if len(fields) > MAX_COLUMNS:
                     raise ValueError(f"must have at most {MAX_COLUMNS:,} columns, got {len(fields):,}")
