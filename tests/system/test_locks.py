@@ -66,17 +66,6 @@ def test_another_process_holds_it_until_it_is_killed(path: Path, holder: subproc
     lock.release()
 
 
-def test_it_excludes_processes_that_use_flock(path: Path):
-    with path.open("w") as stream:
-        fcntl.flock(stream, fcntl.LOCK_EX)
-        assert not FileLock(path).try_acquire()
-    lock = FileLock(path)
-    assert lock.try_acquire()
-    with path.open("w") as stream, pytest.raises(BlockingIOError):
-        fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    lock.release()
-
-
 def test_a_removed_lock_file_is_no_lock_for_those_who_waited(path: Path, monkeypatch: pytest.MonkeyPatch):
     """The waiting process has opened the file that the holder then removes; a third one makes a new file."""
     first, third = FileLock(path), FileLock(path)
