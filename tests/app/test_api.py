@@ -7,13 +7,13 @@ import json
 import os
 import re
 import shutil
-import struct
-import zlib
 
 import numpy as np
 import pytest
 import torch
 from PIL import Image
+from support.image_attacks import make_png
+from support.pictures import encode_image
 
 from geoguesser.app.middleware import SECURITY_HEADERS
 from geoguesser.app.problems import ProblemError
@@ -24,6 +24,7 @@ from geoguesser.geo.distance import haversine_km
 from geoguesser.inference.predictor import Predictor
 
 API = "/api/v1"
+OLIVE = Image.new("RGB", (40, 30), "olive")
 FILES_BY_HEADING = {"north": "0.jpg", "east": "90.jpg", "south": "180.jpg", "west": "270.jpg"}
 
 
@@ -33,21 +34,6 @@ def make_form(place, *headings: str) -> dict:
         heading: ("photo", (place / FILES_BY_HEADING[heading]).read_bytes(), "image/jpeg")
         for heading in headings or FILES_BY_HEADING
     }
-
-
-def encode_image(kind="PNG") -> bytes:
-    stream = io.BytesIO()
-    Image.new("RGB", (40, 30), "olive").save(stream, kind)
-    return stream.getvalue()
-
-
-def make_png_header(side: int) -> bytes:
-    """Makes a PNG file that declares a size and has no pixels."""
-    header = b"IHDR" + struct.pack(">IIBBBBB", side, side, 8, 2, 0, 0, 0)
-    chunks = [
-        struct.pack(">I", len(part) - 4) + part + struct.pack(">I", zlib.crc32(part)) for part in (header, b"IDAT")
-    ]
-    return b"\x89PNG\r\n\x1a\n" + b"".join(chunks)
 
 
 def check_refused(response, status: int, rule: str) -> None:
@@ -173,11 +159,10 @@ def test_no_root_and_too_many_places(client, make_client, photos):
     [
         (b"GIF89a...", {}, 415, "must be a JPEG, PNG or WebP file"),
         (b"", {}, 422, "must be a photo; the file is empty"),
-        (encode_image()[:60], {}, 422, r"cannot be decoded \("),
-        (encode_image(), {"megapixels": 0.001}, 413, "40 x 30 pixels; the limit is 0.001 megapixels"),
+        (encode_image(OLIVE)[:200], {}, 422, r"cannot be decoded \("),
+        (encode_image(OLIVE), {"megapixels": 0.001}, 413, "40 x 30 pixels; the limit is 0.001 megapixels"),
         # More pixels than Pillow opens.
-        (make_png_header(60_000), {}, 413, "the limit of 178,956,970 pixels"),
-        (make_png_header(60_000), {"megapixels": 9999}, 413, "the limit of 178,956,970 pixels"),
+        (make_png(8, 8, shown_width=99_999_999), {"megapixels": 9999}, 413, "the limit of 178,956,970 pixels"),
     ],
 )  # fmt: skip
 def test_files_that_are_refused(make_client, data, limits, status, rule):
@@ -187,7 +172,7 @@ def test_files_that_are_refused(make_client, data, limits, status, rule):
 
 @pytest.mark.parametrize("kind", ["PNG", "WEBP", "JPEG"])
 def test_the_declared_type_does_not_count(client, kind):
-    files = {"east": ("a.txt", encode_image(kind), "text/plain")}
+    files = {"east": ("a.txt", encode_image(OLIVE, kind), "text/plain")}
     assert client.post(f"{API}/predict", files=files).status_code == 200
 
 

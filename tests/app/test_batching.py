@@ -20,16 +20,14 @@ from geoguesser.inference.predictions import Predictions
 class Echo:
     """Ensemble that predicts the first pixel of each place and records its calls."""
 
-    def __init__(self, delay_s: float = 0.0, release: threading.Event | None = None) -> None:
+    def __init__(self, release: threading.Event | None = None) -> None:
         self.sizes: list[int] = []
         self.threads: set[tuple[str, int]] = set()
-        self.delay_s = delay_s
         self.release = release
 
     def predict(self, images, mask) -> Predictions:
         self.sizes.append(len(mask))
         self.threads.add((threading.current_thread().name, torch.get_num_threads()))
-        time.sleep(self.delay_s)
         if self.release is not None:
             assert self.release.wait(60)
         pixels = images[0][:, 0, 0, 0, 0].double().numpy()
@@ -55,7 +53,7 @@ def run(work: Callable[[Batcher], Coroutine[Any, Any, Any]], *, max_places: int,
 
 
 def test_each_request_gets_its_own_row():
-    echo = Echo(0.02)
+    echo = Echo()
 
     async def work(batcher: Batcher) -> list[float]:
         values = await asyncio.gather(*(predict(batcher, echo, value) for value in range(10)))
@@ -115,7 +113,7 @@ def test_an_error_reaches_only_the_requests_of_its_batch():
 
 def test_cancelled_requests_are_skipped():
     release = threading.Event()
-    echo = Echo(release=release)
+    echo = Echo(release)
 
     async def work(batcher: Batcher) -> None:
         first = asyncio.ensure_future(predict(batcher, echo, 1))

@@ -6,7 +6,6 @@ import re
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
-from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -317,12 +316,3 @@ def test_there_is_no_game_without_photos(browser, trained, tmp_path):
         page.select_option("#model", "trained")
         expect(page.locator("#no-game")).to_be_hidden()
         expect(page.locator("#game-start")).to_be_visible()
-
-
-def test_files_of_the_page_name_no_other_host():
-    page_files = load_page_files()
-    for name, file in page_files.items():
-        if not name.startswith("leaflet"):
-            text = file.text.replace("http://www.w3.org/2000/svg", "")
-            assert not re.search("https?://", text), name
-    assert {Path(name).suffix for name in page_files} == {".html", ".css", ".js", ".svg"}

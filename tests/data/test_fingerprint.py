@@ -13,12 +13,8 @@ from geoguesser.data.images import ImageSpec
 from geoguesser.system.disk_cache import compute_digest
 
 TABLE = pd.DataFrame(
-    {
-        "uuid": ["a", "b", "c"],
-        "latitude": [45.0, 45.5, 46.0],
-        "longitude": [16.0, 16.5, 17.0],
-        "split": ["train", "val", "test"],
-    }
+    [("a", 45.0, 16.0, "train"), ("b", 45.5, 16.5, "val"), ("c", 46.0, 17.0, "test")],
+    columns=["uuid", "latitude", "longitude", "split"],
 )
 MASK = np.ones((3, 4), bool)
 DIGESTS = np.arange(24, dtype=np.uint64).reshape(3, 4, 2)

@@ -49,15 +49,6 @@ def test_what_cannot_be_cut_is_listed(tmp_path: Path) -> None:
     assert "holds 180 of 360 degrees" in listed["part.jpg"]
 
 
-def test_a_panorama_without_its_poles_is_cut(tmp_path: Path) -> None:
-    area = {"CroppedAreaImageWidthPixels": 512, "FullPanoWidthPixels": 512, "FullPanoHeightPixels": 256}
-    part = SPHERE.crop((0, 50, 512, 200))
-    xmp = make_gpano(PoseHeadingDegrees=0, CroppedAreaTopPixels=50, **area)
-    save_photo(tmp_path / "p" / "a.jpg", part, xmp=xmp)
-    assert cut_panoramas(tmp_path / "p", tmp_path / "out", size=33)["cut"] == 1
-    np.testing.assert_allclose(read_middle(tmp_path / "out" / "a" / "0.jpg"), (0, 1, 0), atol=0.04)
-
-
 def test_two_files_of_one_name_are_refused(tmp_path: Path) -> None:
     for name in ("a.jpg", "a.png"):
         save_photo(tmp_path / "p" / name, SPHERE)

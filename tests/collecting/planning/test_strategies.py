@@ -9,16 +9,15 @@ import geopandas
 import numpy as np
 import pytest
 import shapely
-from conftest import compose
 from scipy.spatial import cKDTree
 from scipy.stats import chisquare
 from shapely.geometry import LineString, MultiPolygon, Point, box
+from support.collect_config import load_settings
 from support.vector_files import write_layer, write_places_csv
 
 from geoguesser.collecting.planning.layers import Layer
 from geoguesser.collecting.planning.plan_lines import format_plan
 from geoguesser.collecting.planning.strategies import FillGaps, PerCell, Strategy, Uniform
-from geoguesser.commands.configs import instantiate_node, to_plain
 from geoguesser.errors import ConfigError
 from geoguesser.geo.distance import chord_to_km, haversine_km, to_unit
 from geoguesser.geo.region import PlaneRegion, SphereRegion
@@ -216,12 +215,7 @@ def test_candidates_must_suffice(tmp_path: Path) -> None:
         FillGaps(existing=str(path), candidates=1000).sample(SQUARE, places=600, seed=0)
 
 
-@pytest.mark.parametrize("choice", ["uniform", "per_cell", "fill_gaps"])
-def test_the_choices_of_the_config_are_these_classes(choice: str) -> None:
-    words = [f"strategy={choice}", "out=x", *(["strategy.existing=a"] if choice == "fill_gaps" else [])]
-    config = to_plain(compose(words, "collect"), set(compose(words, "collect")) | {"hydra"})
-    strategy = instantiate_node(config["strategy"], "strategy")
-    assert isinstance(strategy, Strategy)
-    assert strategy.name == choice
-    defaults = type(strategy)(**({"existing": "a"} if choice == "fill_gaps" else {}))
-    assert strategy == defaults
+@pytest.mark.parametrize("strategy", [Uniform(), PerCell(), FillGaps(existing="a")], ids=lambda one: one.name)
+def test_the_defaults_of_the_config_are_those_of_the_classes(strategy: Strategy) -> None:
+    settings = load_settings(f"strategy/{strategy.name}") | {"existing": strategy.existing}
+    assert type(strategy)(**settings) == strategy

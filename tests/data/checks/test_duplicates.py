@@ -2,20 +2,17 @@
 
 from __future__ import annotations
 
-import itertools
 from typing import Any
 
 import numpy as np
 import pandas as pd
 import pyproj
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
 
 from geoguesser.data.checks import duplicates as module
 from geoguesser.data.checks.duplicates import find_duplicates
 from geoguesser.data.checks.findings import Findings
-from geoguesser.data.checks.image_stats import MISSING, OK, PLACEHOLDER, ImageStats
+from geoguesser.data.checks.image_stats import MISSING, PLACEHOLDER, ImageStats
 from geoguesser.errors import DataError
 
 GEOD = pyproj.Geod(ellps="WGS84")
@@ -192,47 +189,44 @@ def test_an_empty_table_has_no_duplicates() -> None:
     assert len(empty.groups) == 0
 
 
-def by_hand(coords: np.ndarray, stats: ImageStats, findings: Findings) -> list[bool]:
-    """One place after the other against all that were kept before it."""
+def drop_by_hand(coords: np.ndarray, stats: ImageStats) -> list[bool]:
+    """Compares each place with all that were kept before it, first by bytes and then by look."""
+    digests = [{tuple(digest) for digest in own} for own in stats.views["digest"].tolist()]
+    hashes = stats.views["hash"].tolist()
+
+    def look_alike(row: int, other: int) -> bool:
+        metres = GEOD.inv(*coords[row][::-1], *coords[other][::-1])[2]
+        pairs = zip(hashes[row], hashes[other], strict=True)
+        bits = [sum((a ^ b).bit_count() for a, b in zip(*pair, strict=True)) for pair in pairs]
+        return metres < 100 and sum(count <= 10 for count in bits) >= 3
+
     kept: list[int] = []
     for row in range(len(coords)):
-        digests = {tuple(one) for one in stats.views["digest"][row].tolist()}
-        other = [{tuple(one) for one in stats.views["digest"][one].tolist()} for one in kept]
-        if not any(digests & one for one in other):
+        if not any(digests[row] & digests[other] for other in kept):
             kept.append(row)
-    sure: list[int] = []
+    different: list[int] = []
     for row in kept:
-
-        def alike(other: int, row: int = row) -> bool:
-            metres = GEOD.inv(*coords[row][::-1], *coords[other][::-1])[2]
-            pairs = zip(stats.views["hash"][row].tolist(), stats.views["hash"][other].tolist(), strict=True)
-            near = sum(sum(bin(a ^ b).count("1") for a, b in zip(x, y, strict=True)) <= 10 for x, y in pairs)
-            return near >= 3 and metres < 100
-
-        if not any(alike(other) for other in sure):
-            sure.append(row)
-    return [row not in sure for row in range(len(coords))]
+        if not any(look_alike(row, other) for other in different):
+            different.append(row)
+    return [row not in different for row in range(len(coords))]
 
 
-@settings(max_examples=60, deadline=None)
-@given(data=st.data(), chunk=st.sampled_from([2, 3, 1000]))
-def test_the_same_as_one_by_one(data: st.DataObject, chunk: int) -> None:
-    count = data.draw(st.integers(2, 12))
-    stats = make_stats(count)
-    steps = data.draw(st.lists(st.integers(0, 42), min_size=count, max_size=count))
-    # Multiples of 7 m: none is so near 100 m that the ellipsoid and the sphere would differ over it.
-    coords = np.array([moved(7.0 * at) for at in itertools.accumulate(steps)])
-    for row in range(1, count):
-        how = data.draw(st.sampled_from(["new", "bytes", "look"]))
-        other = data.draw(st.integers(0, row - 1))
-        if how == "bytes":
-            stats.views["digest"][row, 0] = stats.views["digest"][other, data.draw(st.integers(0, 3))]
-        elif how == "look":
-            stats.views["hash"][row] = stats.views["hash"][other]
-            flips = data.draw(st.lists(st.integers(0, 55), max_size=8, unique=True))
-            stats.views["hash"][row, :, 1] ^= np.uint64(sum(1 << bit for bit in flips))
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(module, "CHUNK_PLACES", chunk)
-        result = find_duplicates(make_table(count), coords, stats, Findings())
-    assert (stats.views["state"] == OK).all()
-    assert result.dropped.tolist() == by_hand(coords, stats, Findings())
+@pytest.mark.parametrize("chunk", [2, 3, 1000])
+def test_the_same_as_one_by_one(chunk: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "CHUNK_PLACES", chunk)
+    random = np.random.default_rng(chunk)
+    for seed in range(30):
+        stats = make_stats(12, seed)
+        # Multiples of 7 m: none is so near 100 m that the ellipsoid and the sphere would differ over it.
+        coords = np.array([moved(7.0 * at) for at in random.integers(0, 20, 12).cumsum()])
+        for row in range(1, 12):
+            how, other = random.choice(["new", "bytes", "look"]), random.integers(row)
+            if how == "bytes":
+                stats.views["digest"][row, 0] = stats.views["digest"][other, random.integers(4)]
+            elif how == "look":
+                stats.views["hash"][row] = stats.views["hash"][other]
+                flips = random.permutation(56)[: random.integers(9)].tolist()
+                stats.views["hash"][row, :, 1] ^= np.uint64(sum(1 << bit for bit in flips))
+
+        result = find_duplicates(make_table(12), coords, stats, Findings())
+        assert result.dropped.tolist() == drop_by_hand(coords, stats)

@@ -316,10 +316,6 @@ def test_the_loaders_ask_the_trainer_for_their_rank(root: Path) -> None:
 # Augmentation
 
 
-def batch_of(data: PlacesDataModule) -> Batch:
-    return next(iter(data.loader("train")))
-
-
 def augmented(data: PlacesDataModule, batch: Batch, **options: Any) -> Tensor:
     data.trainer = trainer(**options)
     changed = data.on_after_batch_transfer(batch, 0)
@@ -331,7 +327,8 @@ def test_training_views_are_augmented_by_seed_step_and_process(root: Path) -> No
     def fresh(seed: int = 0) -> PlacesDataModule:
         return read_data(root, augment=Augment(brightness=0.5, shift=0.1), seed=seed)
 
-    data, batch = fresh(), batch_of(fresh())
+    data = fresh()
+    batch = next(iter(data.loader("train")))
     first = augmented(data, batch, step=5)
     assert not torch.equal(first, batch.images)
     assert torch.equal(augmented(fresh(), batch, step=5), first)  # a resumed run
@@ -346,7 +343,7 @@ def test_training_views_are_augmented_by_seed_step_and_process(root: Path) -> No
 
 def test_nothing_else_is_augmented(root: Path) -> None:
     data = read_data(root, augment=Augment(brightness=0.5))
-    batch = batch_of(data)
+    batch = next(iter(data.loader("train")))
     assert data.on_after_batch_transfer(batch, 0) is batch  # without a trainer
     assert torch.equal(augmented(data, batch, training=False), batch.images)
     features = FeatureBatch(torch.zeros(4, 4, 5), *batch[1:])
