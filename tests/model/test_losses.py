@@ -8,13 +8,11 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
-from hypothesis import strategies as st
 from support.geodesics import compute_geod_km
 from support.toy_run import REGION, draw_places
 
 from geoguesser.errors import ConfigError
-from geoguesser.geo.distance import to_unit
+from geoguesser.geo.distance import from_unit, to_unit
 from geoguesser.geo.grid import Grid, SquareGrid
 from geoguesser.geo.region import SphereRegion
 from geoguesser.model.losses import (
@@ -110,30 +108,20 @@ def test_balance_gives_cells_the_same_weight(grid: Grid) -> None:
     assert loss == pytest.approx((losses * [2.0, 1.0, 0.5, 0.5]).mean(), rel=1e-5)
 
 
-coordinate = st.tuples(st.floats(-90, 90), st.floats(-180, 180))
-
-
-@settings(max_examples=60, deadline=None)
-@given(
-    st.lists(coordinate, min_size=1, max_size=6),
-    st.lists(coordinate, min_size=1, max_size=80, unique=True),
-    st.floats(0.1, 30_000),
-)
-def test_shares_of_near_points(places: list[Any], points: list[Any], reach: float) -> None:
-    coords, points_deg = np.array(places, dtype=float), np.array(points, dtype=float)
-    near, share = compute_smoothed_targets(coords, points_deg, np.full(len(coords), reach))
-    assert near.shape == share.shape
-    assert near.shape[1] <= len(points_deg)
+@pytest.mark.parametrize("count", [1, 80])
+@pytest.mark.parametrize("reach_km", [0.1, 100.0, 30_000.0])
+def test_shares_of_near_points(count: int, reach_km: float) -> None:
+    random = np.random.default_rng(0)
+    places, points_deg = from_unit(random.normal(size=(6, 3))), from_unit(random.normal(size=(count, 3)))
+    near, share = compute_smoothed_targets(places, points_deg, np.full(6, reach_km))
     np.testing.assert_allclose(share.sum(axis=1), 1.0, rtol=1e-5)
-    distance = compute_geod_km(coords[:, None], points_deg)
-    q = np.exp(-(distance - distance.min(axis=1, keepdims=True)) / reach)
-    q /= q.sum(axis=1, keepdims=True)
-    full = np.zeros_like(q)
-    np.add.at(full, (np.arange(len(coords))[:, None], near), share)
-    if near.shape[1] == len(points_deg):
-        np.testing.assert_allclose(full, q, atol=1e-4)
-    else:
-        assert (share[:, 0] >= share[:, -1]).all()
+
+    distance_km = compute_geod_km(places[:, None], points_deg)
+    expected = np.exp(-(distance_km - distance_km.min(axis=1, keepdims=True)) / reach_km)
+    expected /= expected.sum(axis=1, keepdims=True)
+    full = np.zeros_like(expected)
+    np.add.at(full, (np.arange(6)[:, None], near), share)
+    np.testing.assert_allclose(full, expected, atol=1e-3)
 
 
 def test_arcs_resolve_metres_in_float32() -> None:
