@@ -185,25 +185,6 @@ def test_neighbours_are_the_boxes_that_touch(case: Case) -> None:
     np.testing.assert_array_equal(grid.neighbours.toarray(), expected)
 
 
-@select_cases("kmeans")
-def test_neighbours_of_voronoi_cells_lie_on_both_sides_of_their_edges(case: Case) -> None:
-    grid = case.grid
-    near = grid.neighbours.toarray()
-    assert (near == near.T).all()
-    assert not near.diagonal().any()
-    assert (near.sum(axis=1) >= 2).all()
-
-    points = grid.region.to_space(anywhere(case.land, 20_000))
-    if isinstance(grid.region, PlaneRegion):  # neighbours are those within the box
-        low, high = np.reshape(grid.cells.state()["box_m"], (2, 2))
-        points = points[((points > low) & (points < high)).all(axis=1)]
-    step = (points.max(axis=0) - points.min(axis=0)) * 1e-4
-    before, after = grid.assign_points(points), grid.assign_points(points + step)
-    crossed = before != after
-    assert crossed.any()
-    assert near[before[crossed], after[crossed]].all()
-
-
 def test_order_of_places_does_not_matter(case: Case) -> None:
     shuffled = np.random.default_rng(2).permutation(case.places)
     again = case.builder.fit(case.region, shuffled)

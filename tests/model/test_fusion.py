@@ -226,7 +226,6 @@ def test_only_the_mean_without_view_dropout_condenses_places(features: torch.Ten
     [
         ("view_dropout", 1.0, "below 1"),
         ("view_dropout", -0.1, "a number from 0 to 1"),
-        ("view_dropout", True, "a number from 0 to 1"),
         ("width", 10, "a multiple of fusion.heads=4"),
         ("width", 0, "a positive integer"),
         ("layers", 0, "a positive integer"),

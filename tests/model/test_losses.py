@@ -14,7 +14,6 @@ from support.toy_run import REGION, draw_places
 from geoguesser.errors import ConfigError
 from geoguesser.geo.distance import from_unit, to_unit
 from geoguesser.geo.grid import Grid, SquareGrid
-from geoguesser.geo.region import SphereRegion
 from geoguesser.model.losses import (
     CellLoss,
     CrossEntropy,
@@ -129,6 +128,7 @@ def test_arcs_resolve_metres_in_float32() -> None:
     centre = np.array([45.8, 16.0])
     a = centre + rng.normal(0, 1, (50, 2)) * 10.0 ** rng.uniform(-5, 1, (50, 1))
     b = centre + rng.normal(0, 1, (60, 2)) * 10.0 ** rng.uniform(-5, 1, (60, 1))
+    b = np.concatenate((b, from_unit(rng.normal(size=(60, 3)))))
     vectors = [torch.from_numpy(to_unit(points)).float() for points in (a, b)]
     arcs_km = compute_arcs_km(*vectors)
     np.testing.assert_allclose(arcs_km.numpy(), compute_geod_km(a[:, None], b), atol=0.002, rtol=1e-5)
@@ -136,22 +136,10 @@ def test_arcs_resolve_metres_in_float32() -> None:
         assert torch.equal(compute_arcs_km(*vectors), arcs_km)
 
 
-def test_losses_work_for_the_world() -> None:
-    rng = np.random.default_rng(0)
-    places = np.stack([np.degrees(np.arcsin(rng.uniform(-0.9, 0.9, 300))), rng.uniform(-180, 180, 300)], axis=-1)
-    grid = SquareGrid(size=200).fit(SphereRegion(), places)
-    logits = torch.zeros(300, grid.num_cells)
-    assert math.isfinite(compute_loss(SmoothedCrossEntropy(), grid, places, logits))
-    mean_km = compute_geod_km(places[:, None], grid.class_points_deg).mean()
-    loss = compute_loss(ExpectedDistance(), grid, places, logits)
-    assert loss * grid.cells.side_km == pytest.approx(mean_km, rel=1e-4)
-
-
 @pytest.mark.parametrize(
     ("make", "message"),
     [
         (lambda: CrossEntropy(label_smoothing=1.0), "label_smoothing must be below 1, got 1.0."),
-        (lambda: CrossEntropy(label_smoothing=-0.1), "label_smoothing must be a number from 0 to 1, got -0.1."),
         (lambda: CrossEntropy(label_smoothing=math.nan), "label_smoothing must be a number from 0 to 1, got nan."),
         (lambda: CrossEntropy(class_balance=2.0), "class_balance must be a number from 0 to 1, got 2.0."),
         (lambda: SmoothedCrossEntropy(tau=0), "tau must be a number above 0 to 100, got 0."),
