@@ -8,13 +8,13 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from scipy.optimize import minimize
 from support.toy_locators import IMAGES, check_same_answers, make_locator
 from support.toy_run import IMAGE, REGION, fit_head, toy_network, toy_places
 
 from geoguesser.data.images import ImageSpec
 from geoguesser.errors import ConfigError, MissingFileError
-from geoguesser.geo.distance import EARTH_RADIUS_KM, haversine_km, to_unit
+from geoguesser.geo.distance import from_unit, haversine_km, to_unit
+from geoguesser.geo.median import spherical_median
 from geoguesser.geo.region import SphereRegion
 from geoguesser.inference.ensemble import Ensemble
 from geoguesser.inference.predictions import calibrate, concatenate
@@ -24,6 +24,10 @@ from geoguesser.model.heads.classification import ClassificationHead
 from geoguesser.model.heads.hybrid import HybridHead
 from geoguesser.model.heads.regression import RegressionHead
 from geoguesser.model.uncertainty import decode_output
+
+
+def find_medians_deg(weights: np.ndarray, points_deg: np.ndarray) -> np.ndarray:
+    return from_unit(spherical_median(torch.from_numpy(weights), torch.from_numpy(to_unit(points_deg))).numpy())
 
 
 def test_an_ensemble_of_one_predicts_as_its_member():
@@ -65,17 +69,8 @@ def test_posteriors_are_averaged_where_grids_agree():
     mean = np.mean([member.predict(IMAGES).posterior for member in members], axis=0)
     np.testing.assert_allclose(predictions.posterior, mean, atol=1e-6)
 
-    # The median of the mean posterior, from an independent optimiser.
-    points = to_unit(members[0].network.head.grid.class_points_deg)
-    for row in range(4):
-
-        def expected_km(deg: Any, weights: Any = mean[row]) -> float:
-            angles = np.arccos(np.clip(points @ to_unit(deg[None])[0], -1, 1))
-            return float(weights @ angles) * EARTH_RADIUS_KM
-
-        coords_deg = predictions.coords_deg[row]
-        best = minimize(expected_km, coords_deg, method="Nelder-Mead", options={"xatol": 1e-7})
-        assert expected_km(coords_deg) <= best.fun + 1e-4
+    medians_deg = find_medians_deg(mean, ensemble.grid.class_points_deg)
+    assert haversine_km(predictions.coords_deg, medians_deg).max() < 0.01
 
 
 @pytest.mark.parametrize("kind", [ClassificationHead, HybridHead])
@@ -106,13 +101,8 @@ def test_points_are_geometric_medians_where_grids_differ():
         predictions.top_cells(5)
 
     points = np.stack([member.predict_coords(IMAGES) for member in members], axis=1)
-    for row, coords_deg in enumerate(predictions.coords_deg):
-
-        def total_km(deg: Any, points: Any = points[row]) -> float:
-            return float(haversine_km(np.repeat(deg[None], 3, axis=0), points).sum())
-
-        best = minimize(total_km, coords_deg, method="Nelder-Mead", options={"xatol": 1e-7, "fatol": 1e-7})
-        assert total_km(coords_deg) <= best.fun + 1e-3
+    medians_deg = find_medians_deg(np.ones((len(points), 3)), points)
+    assert haversine_km(predictions.coords_deg, medians_deg).max() < 0.01
     expected_km = [member.predict(IMAGES).expected_error_km for member in members]
     np.testing.assert_allclose(predictions.expected_error_km, np.mean(expected_km, axis=0))
 

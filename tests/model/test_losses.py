@@ -8,15 +8,12 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
-from hypothesis import strategies as st
 from support.geodesics import compute_geod_km
 from support.toy_run import REGION, draw_places
 
 from geoguesser.errors import ConfigError
-from geoguesser.geo.distance import to_unit
+from geoguesser.geo.distance import from_unit, to_unit
 from geoguesser.geo.grid import Grid, SquareGrid
-from geoguesser.geo.region import SphereRegion
 from geoguesser.model.losses import (
     CellLoss,
     CrossEntropy,
@@ -110,30 +107,20 @@ def test_balance_gives_cells_the_same_weight(grid: Grid) -> None:
     assert loss == pytest.approx((losses * [2.0, 1.0, 0.5, 0.5]).mean(), rel=1e-5)
 
 
-coordinate = st.tuples(st.floats(-90, 90), st.floats(-180, 180))
-
-
-@settings(max_examples=60, deadline=None)
-@given(
-    st.lists(coordinate, min_size=1, max_size=6),
-    st.lists(coordinate, min_size=1, max_size=80, unique=True),
-    st.floats(0.1, 30_000),
-)
-def test_shares_of_near_points(places: list[Any], points: list[Any], reach: float) -> None:
-    coords, points_deg = np.array(places, dtype=float), np.array(points, dtype=float)
-    near, share = compute_smoothed_targets(coords, points_deg, np.full(len(coords), reach))
-    assert near.shape == share.shape
-    assert near.shape[1] <= len(points_deg)
+@pytest.mark.parametrize("count", [1, 80])
+@pytest.mark.parametrize("reach_km", [0.1, 100.0, 30_000.0])
+def test_shares_of_near_points(count: int, reach_km: float) -> None:
+    random = np.random.default_rng(0)
+    places, points_deg = from_unit(random.normal(size=(6, 3))), from_unit(random.normal(size=(count, 3)))
+    near, share = compute_smoothed_targets(places, points_deg, np.full(6, reach_km))
     np.testing.assert_allclose(share.sum(axis=1), 1.0, rtol=1e-5)
-    distance = compute_geod_km(coords[:, None], points_deg)
-    q = np.exp(-(distance - distance.min(axis=1, keepdims=True)) / reach)
-    q /= q.sum(axis=1, keepdims=True)
-    full = np.zeros_like(q)
-    np.add.at(full, (np.arange(len(coords))[:, None], near), share)
-    if near.shape[1] == len(points_deg):
-        np.testing.assert_allclose(full, q, atol=1e-4)
-    else:
-        assert (share[:, 0] >= share[:, -1]).all()
+
+    distance_km = compute_geod_km(places[:, None], points_deg)
+    expected = np.exp(-(distance_km - distance_km.min(axis=1, keepdims=True)) / reach_km)
+    expected /= expected.sum(axis=1, keepdims=True)
+    full = np.zeros_like(expected)
+    np.add.at(full, (np.arange(6)[:, None], near), share)
+    np.testing.assert_allclose(full, expected, atol=1e-3)
 
 
 def test_arcs_resolve_metres_in_float32() -> None:
@@ -141,6 +128,7 @@ def test_arcs_resolve_metres_in_float32() -> None:
     centre = np.array([45.8, 16.0])
     a = centre + rng.normal(0, 1, (50, 2)) * 10.0 ** rng.uniform(-5, 1, (50, 1))
     b = centre + rng.normal(0, 1, (60, 2)) * 10.0 ** rng.uniform(-5, 1, (60, 1))
+    b = np.concatenate((b, from_unit(rng.normal(size=(60, 3)))))
     vectors = [torch.from_numpy(to_unit(points)).float() for points in (a, b)]
     arcs_km = compute_arcs_km(*vectors)
     np.testing.assert_allclose(arcs_km.numpy(), compute_geod_km(a[:, None], b), atol=0.002, rtol=1e-5)
@@ -148,22 +136,10 @@ def test_arcs_resolve_metres_in_float32() -> None:
         assert torch.equal(compute_arcs_km(*vectors), arcs_km)
 
 
-def test_losses_work_for_the_world() -> None:
-    rng = np.random.default_rng(0)
-    places = np.stack([np.degrees(np.arcsin(rng.uniform(-0.9, 0.9, 300))), rng.uniform(-180, 180, 300)], axis=-1)
-    grid = SquareGrid(size=200).fit(SphereRegion(), places)
-    logits = torch.zeros(300, grid.num_cells)
-    assert math.isfinite(compute_loss(SmoothedCrossEntropy(), grid, places, logits))
-    mean_km = compute_geod_km(places[:, None], grid.class_points_deg).mean()
-    loss = compute_loss(ExpectedDistance(), grid, places, logits)
-    assert loss * grid.cells.side_km == pytest.approx(mean_km, rel=1e-4)
-
-
 @pytest.mark.parametrize(
     ("make", "message"),
     [
         (lambda: CrossEntropy(label_smoothing=1.0), "label_smoothing must be below 1, got 1.0."),
-        (lambda: CrossEntropy(label_smoothing=-0.1), "label_smoothing must be a number from 0 to 1, got -0.1."),
         (lambda: CrossEntropy(label_smoothing=math.nan), "label_smoothing must be a number from 0 to 1, got nan."),
         (lambda: CrossEntropy(class_balance=2.0), "class_balance must be a number from 0 to 1, got 2.0."),
         (lambda: SmoothedCrossEntropy(tau=0), "tau must be a number above 0 to 100, got 0."),

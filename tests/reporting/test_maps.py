@@ -31,34 +31,21 @@ def test_arrows_are_picked_evenly_by_rank() -> None:
     picked = error_km[maps.pick_by_rank(error_km, 11)]
     np.testing.assert_array_equal(picked, np.arange(1000, -1, -100))
     assert maps.pick_by_rank(np.array([1.0, 7.0, 3.0]), 1).tolist() == [1]
-
-
-@pytest.mark.parametrize("count", [1, 5, 10])
-def test_few_places_are_all_picked(count: int) -> None:
-    assert sorted(maps.pick_by_rank(np.ones(count), 10)) == list(range(count))
+    assert sorted(maps.pick_by_rank(np.ones(5), 10)) == list(range(5))
 
 
 def test_line_over_the_date_line_is_cut_there() -> None:
     lasts, firsts, owners = projections.split_at_date_line(
-        np.array([[10.0, 170.0], [0.0, 0.0], [0.0, -170.0]]),
-        np.array([[20.0, -170.0], [5.0, 90.0], [8.0, 150.0]]),
+        np.array([[10.0, 170.0], [0.0, 0.0], [0.0, -170.0], [5.0, 180.0]]),
+        np.array([[20.0, -170.0], [5.0, 90.0], [8.0, 150.0], [5.0, -180.0]]),
     )
-    assert owners.tolist() == [0, 2]
+    assert owners.tolist() == [0, 2, 3]
     np.testing.assert_allclose(firsts[0], [[10.0, 170.0], [15.0, 180.0]])
     np.testing.assert_allclose(lasts[0], [[15.0, -180.0], [20.0, -170.0]])
     np.testing.assert_allclose(lasts[1], [[0.0, 0.0], [5.0, 90.0]])
     np.testing.assert_allclose(firsts[1], [[0.0, -170.0], [8.0 / 4.0, -180.0]])
     np.testing.assert_allclose(lasts[2], [[8.0 / 4.0, 180.0], [8.0, 150.0]])
-
-
-def test_no_piece_runs_across_the_whole_map() -> None:
-    random = np.random.default_rng(1)
-    starts, ends = random.uniform((-90, -180), (90, 180), (2, 500, 2))
-    starts[0, 1], ends[0, 1] = 180.0, -180.0
-    lasts, firsts, _ = projections.split_at_date_line(starts, ends)
-    for pieces in (lasts, firsts):
-        assert np.abs(pieces[:, 1, 1] - pieces[:, 0, 1]).max() <= 180.0
-        assert np.abs(pieces[..., 1]).max() <= 180.0
+    np.testing.assert_allclose(lasts[3], [[5.0, -180.0], [5.0, -180.0]])
 
 
 @pytest.mark.parametrize(

@@ -12,7 +12,7 @@ from support.pictures import check_same_twice, count_colour, draw_picture
 
 from geoguesser.collecting.planning.layers import Layer
 from geoguesser.collecting.planning.strategies import Uniform
-from geoguesser.reporting.plan_map import describe_plan, draw_plan
+from geoguesser.reporting.plan_map import draw_plan
 
 LAYER = Layer(np.array([LineString([(15, 45), (17, 45.5)]), box(16, 45, 16.4, 45.3), Point(17, 46)], dtype=object))
 
@@ -52,11 +52,3 @@ def test_a_long_line_is_drawn_where_its_points_are(tmp_path: Path, croatia: Any)
         for shape in (line, line.segmentize(0.01))
     )
     assert np.mean(np.abs(ends - fine).max(axis=-1) > 40) < 1e-4
-
-
-def test_the_subtitle_states_strategy_and_distances() -> None:
-    report = {"asked": 2000, "strategy": "uniform", "spacing_m": 100.0, "near": "a/roads.gpkg", "near_m": 50.0}
-    assert describe_plan(1500, report) == (
-        "1,500 of 2,000 points, strategy=uniform, at least 100 m apart, within 50 m of roads.gpkg"
-    )
-    assert describe_plan(3, None) == "3 points"

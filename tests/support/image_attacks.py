@@ -2,21 +2,15 @@
 
 from __future__ import annotations
 
-import io
 import re
 import struct
 import zlib
-from typing import Any
 
 from PIL import Image
 
+from support.pictures import encode_image as encode
+
 MARKER = re.compile(rb"\xff[^\x00\xd0-\xd7]")
-
-
-def encode(image: Image.Image, kind: str = "JPEG", **settings: Any) -> bytes:
-    stream = io.BytesIO()
-    image.save(stream, kind, **settings)
-    return stream.getvalue()
 
 
 def make_scan_bomb(width: int, height: int, scans: int, *, between: bytes = b"") -> bytes:

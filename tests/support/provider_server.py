@@ -10,7 +10,6 @@ import asyncio
 import base64
 import hashlib
 import hmac
-import io
 import threading
 import time
 from collections import Counter
@@ -24,6 +23,8 @@ from typing import Any, NamedTuple
 import numpy as np
 from aiohttp import web
 from PIL import Image
+
+from support.pictures import encode_image
 
 KEY = "AIzaSyTESTKEY-not-a-real-one-0123456789ab"
 SECRET = base64.urlsafe_b64encode(b"a signing secret of tests").decode()
@@ -386,6 +387,4 @@ def make_panorama_jpeg(compass_deg: float) -> bytes:
 
 
 def _jpeg(image: np.ndarray) -> bytes:
-    stream = io.BytesIO()
-    Image.fromarray(image).save(stream, "JPEG", quality=90)
-    return stream.getvalue()
+    return encode_image(Image.fromarray(image), quality=90)

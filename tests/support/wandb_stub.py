@@ -29,7 +29,6 @@ class WandbStub:
         self.key, self.silent = key, silent
         self.runs: dict[str, dict[str, Any]] = {}
         self.views: list[dict[str, Any]] = []
-        self.artifacts: list[dict[str, Any]] = []
         self.operations: list[tuple[str, dict[str, Any]]] = []
         self.received: list[bytes] = []
 
@@ -109,7 +108,6 @@ class WandbStub:
 
     def _createArtifact(self, given: dict[str, Any]) -> dict[str, Any]:
         # The response is that for an artifact that the server has already, so that no files follow.
-        self.artifacts.append(given["input"])
         sequence = {"latestArtifact": None}
         return {"createArtifact": {"artifact": {"id": "a", "state": "COMMITTED", "artifactSequence": sequence}}}
 

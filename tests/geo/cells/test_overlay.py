@@ -15,21 +15,6 @@ from geoguesser.geo.distance import EARTH_RADIUS_KM, from_unit, to_unit
 PROPERTY = settings(max_examples=40, deadline=None)
 
 
-def test_two_rasters_by_hand() -> None:
-    coarse = make_square_raster(SquareCells(0.0, 0.0, 6.0, 2, 1))
-    fine = make_square_raster(SquareCells(-1.0, -1.0, 5.0, 3, 2))
-    pieces = overlay([coarse, fine])
-    columns, rows = [(0, 4), (4, 6), (6, 9), (9, 12)], [(0, 4), (4, 6)]
-    boxes = [[west, south, east, north] for south, north in rows for west, east in columns]
-    assert pieces.boxes(list_ids(pieces)).tolist() == boxes
-    parents = [[0, 0], [0, 1], [1, 1], [1, 2], [0, 3], [0, 4], [1, 4], [1, 5]]
-    assert pieces.parents(list_ids(pieces)).tolist() == parents
-    points = np.array([(0, 0), (3.9, 3.9), (4, 4), (11.9, 5.9), (12, 1), (-0.1, 1), (1, 6)])
-    assert pieces.locate(points).tolist() == [0, 0, 5, 7, -1, -1, -1]
-    np.testing.assert_allclose(pieces.sides_km(np.array([0, 1])), [0.004, np.sqrt(8) / 1000])
-    assert np.flatnonzero(pieces.neighbours(list_ids(pieces)).toarray()[5]).tolist() == [0, 1, 2, 4, 6]
-
-
 def test_edges_that_almost_meet_are_one() -> None:
     first, near = (make_square_raster(SquareCells(low, 0.0, 1000.0, 3, 1)) for low in (0.0, 0.9 * SLIVER * 1000))
     assert overlay([first, near]).count == 3
@@ -54,6 +39,7 @@ def test_pieces_of_rasters_tile_what_both_cover(
     pieces = overlay([make_square_raster(coarse), make_square_raster(fine)])
     points = np.random.default_rng(seed).uniform((5e5, 4.5e6), (5e5 + 4 * side, 4.5e6 + 3 * side), (500, 2))
     assert check_tiling(pieces, points).sum() == pytest.approx(12 * side**2)
+    assert (pieces.locate(points + 1e7) == -1).all()
     parents = pieces.parents(pieces.locate(points))
     assert parents is not None
     agree = (parents == np.stack((coarse.locate(points), fine.locate(points)), axis=-1)).all(axis=1)

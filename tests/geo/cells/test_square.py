@@ -20,11 +20,6 @@ from geoguesser.geo.distance import EARTH_RADIUS_KM, from_unit, to_unit
 from geoguesser.geo.region import PlaneRegion, Region, SphereRegion, country
 
 PROPERTY = settings(max_examples=50, deadline=None)
-sides_m = st.floats(100, 500_000)
-corners_m = st.floats(-5e6, 5e6)
-counts = st.integers(1, 12)
-squares = st.builds(SquareCells, corners_m, corners_m, sides_m, counts, counts)
-sphere_sides_km = st.floats(250, 20_000)
 
 
 @pytest.fixture(scope="module")
@@ -46,24 +41,11 @@ def edges_deg(cells: BandCells) -> np.ndarray:
     return np.array(edges)
 
 
-@PROPERTY
-@given(cells=squares)
-def test_squares_are_true_squares(cells: SquareCells) -> None:
-    rings = cells.outlines(list_ids(cells))
-    assert rings.shape == (cells.count, 5, 2)
-    np.testing.assert_array_equal(rings[:, 0], rings[:, -1])
-    sides = np.diff(rings, axis=1)
-    np.testing.assert_allclose(np.linalg.norm(sides, axis=-1), cells.side_m, atol=1e-6)
-    right_angles = np.sum(sides * np.roll(sides, 1, axis=1), axis=-1)
-    np.testing.assert_allclose(right_angles / cells.side_m**2, 0.0, atol=1e-9)
-    np.testing.assert_allclose(rings[:, :4].mean(axis=1), cells.centres(list_ids(cells)))
-    assert cells.side_km == cells.side_m / 1000
-
-
 def test_squares_are_numbered_by_row_and_include_their_western_and_southern_edges() -> None:
     cells = SquareCells(west_m=0.0, south_m=-128.0, side_m=128.0, columns=4, rows=4)
     points = np.array([(0, -128), (128, -64), (64, 0), (128, 0), (127.999, -0.001), (511, 383)])
     assert cells.locate(points).tolist() == [0, 1, 4, 5, 0, 15]
+    assert cells.centres(np.array([0, 5])).tolist() == [[64, -64], [192, 64]]
     outside = np.array([(512, 64), (64, 384), (-0.001, 64), (64, -128.001), (1e7, 1e7), (-1e7, 64)])
     assert (cells.locate(outside) == -1).all()
 
@@ -98,7 +80,7 @@ def test_outlines_and_centres_of_band_cells_are_those_of_the_definition(side_km:
 
 
 @PROPERTY
-@given(side_km=sphere_sides_km, seed=st.integers(0, 100))
+@given(side_km=st.floats(250, 20_000), seed=st.integers(0, 100))
 def test_bands_tile_the_sphere_and_are_boxes_of_the_definition(side_km: float, seed: int) -> None:
     cells = bands(side_km)
     random = np.random.default_rng(seed).normal(size=(200, 3))

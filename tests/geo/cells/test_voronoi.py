@@ -110,6 +110,8 @@ def test_cells_of_the_sphere_cover_it(count: int, seed: int, tilt: float, flat: 
     shares = np.bincount(cells.locate(points), minlength=count) / 20_000
     np.testing.assert_allclose(areas / areas.sum(), shares, atol=0.02)
     near = cells.neighbours(np.arange(count)).toarray()
+    assert (near == near.T).all()
+    assert not near.diagonal().any()
     for number, ring in enumerate(rings if count > 1 else []):
         away = np.linalg.norm(ring[:, None] - centres, axis=-1)
         # On an edge the own centre is as near as any, and another one just as near, a neighbour.

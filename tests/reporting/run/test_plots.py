@@ -79,7 +79,6 @@ def test_errors_are_drawn(tmp_path: Path, count: int, scale_km: float) -> None:
     "history",
     [
         make_history(1),
-        make_history(100),
         make_history(3)[["epoch", "step", "train/loss"]],
         make_history(4, **{"val/loss": np.nan, "val/error_km_mean": np.nan, "val/error_km_median": np.nan}),
         make_history(4, **{"lr/head": 0.0, "lr/backbone": np.nan}),
