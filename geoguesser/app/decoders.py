@@ -73,9 +73,9 @@ class Decoders:
 
     def __init__(self, count: int, *, max_s: float, max_pixels: float, max_bytes: int) -> None:
         memory = int(max_pixels * BYTES_PER_PIXEL) + 3 * max_bytes + SPARE_BYTES
-        self._all = [Decoder(max_s, memory) for _ in range(count)]
+        self._all = [DecoderProcess(max_s, memory) for _ in range(count)]
         # The last one that worked is taken first, so that others need not start.
-        self._idle: LifoQueue[Decoder] = LifoQueue()
+        self._idle: LifoQueue[DecoderProcess] = LifoQueue()
         for decoder in self._all:
             self._idle.put(decoder)
 
@@ -98,8 +98,8 @@ class Decoders:
             decoder.close()
 
 
-class Decoder:
-    """One decoder process."""
+class DecoderProcess:
+    """Process that decodes one image at a time."""
 
     def __init__(self, max_s: float, max_memory_bytes: int) -> None:
         self.max_s, self.max_memory_bytes = max_s, max_memory_bytes

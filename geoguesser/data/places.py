@@ -109,11 +109,11 @@ def _read_root(name: str, index: int, findings: Findings, allow_missing_views: b
             f"data.roots[{index}] {root}", "must hold a file data.csv", remedy="See docs/data.md."
         )
 
-    table = pd.concat([read_csv(file, findings) for file in files], ignore_index=True)
+    table = pd.concat([read_place_table(file, findings) for file in files], ignore_index=True)
     return _add_folders(table, root, findings, allow_missing_views)
 
 
-def read_csv(file: Path, findings: Findings) -> pd.DataFrame:
+def read_place_table(file: Path, findings: Findings) -> pd.DataFrame:
     """Reads the places of a CSV file; rows with bad coordinates become findings.
 
     `findings.ids` receives the ids of all rows, so that `prepare` can report places of a store that no root

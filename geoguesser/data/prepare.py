@@ -24,7 +24,7 @@ from geoguesser.data.places import get_coords, list_files
 from geoguesser.data.sources.places import PlacesDataModule
 from geoguesser.data.splits import SplitConstraints, split_places
 from geoguesser.data.store.reader import MANIFEST, Store, is_store, read_manifest
-from geoguesser.data.store.shards import convert_write_errors, pack_shards
+from geoguesser.data.store.shards import convert_store_errors, pack_shards
 from geoguesser.data.store.writer import PreparedDataset, commit, is_store_file
 from geoguesser.errors import StoreError
 from geoguesser.system.locks import FileLock
@@ -53,7 +53,7 @@ def prepare_store(
         old = Store(look, read_manifest(look)) if look is not None and is_store(look) else None
         return _prepare(data, table, specs, None, old)
 
-    with convert_write_errors(out):
+    with convert_store_errors(out):
         _check_folder(out)
         out.mkdir(parents=True, exist_ok=True)
     with lock_store(out):
@@ -152,7 +152,7 @@ def _read_recorded(table: pd.DataFrame, old: Store, findings: Findings) -> Strin
 def lock_store(out: Path) -> Iterator[None]:
     """Locks a store against writers in other processes; raises StoreError if another process holds the lock."""
     lock = FileLock(out / ".lock", required=True)
-    with convert_write_errors(out):
+    with convert_store_errors(out):
         is_free = lock.try_acquire()
     if not is_free:
         raise StoreError.at(

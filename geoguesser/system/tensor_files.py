@@ -83,7 +83,7 @@ def load_safetensors(path: Path) -> dict[str, Tensor]:
     return load_file(path)
 
 
-def load_arrays(path: Path, names: Iterable[str]) -> dict[str, npt.NDArray[Any]]:
+def load_npz(path: Path, names: Iterable[str]) -> dict[str, npt.NDArray[Any]]:
     """Loads some arrays of an .npz file; a missing one raises KeyError."""
     with open_regular(path, MAX_FILE_BYTES) as stream:
         with zipfile.ZipFile(stream) as archive:

@@ -20,7 +20,7 @@ from geoguesser.collecting.pipeline.download import forget_lost_views
 from geoguesser.data.checks.findings import Findings
 from geoguesser.data.images import ImageSpec
 from geoguesser.data.place_files import find_place, find_views_folder
-from geoguesser.data.places import read_csv
+from geoguesser.data.places import read_place_table
 from geoguesser.data.store.reader import Store, read_manifest
 from geoguesser.data.store.shards import pack_shards
 from geoguesser.errors import DataError, GeoguesserError, StoreError
@@ -182,7 +182,7 @@ def test_ids_of_a_table_find_no_folder_outside(tmp_path: Path, name: str) -> Non
 
     (root / "data.csv").write_text(f"uuid,latitude,longitude\n{name},45,15\n")
     with pytest.raises(DataError, match="must be the plain name of a folder"):
-        read_csv(root / "data.csv", Findings({}))
+        read_place_table(root / "data.csv", Findings({}))
 
 
 @pytest.fixture

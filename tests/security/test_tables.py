@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 
 from geoguesser.collecting.output_tables import read_place_rows
 from geoguesser.data.checks.findings import Findings
-from geoguesser.data.places import read_csv as read_places_csv
+from geoguesser.data.places import read_place_table
 from geoguesser.errors import DataError
 from geoguesser.evaluation.prediction_files import ColumnNames, read_coordinates
 from geoguesser.inference.input_table import read_input_table
@@ -144,7 +144,7 @@ def test_a_wide_csv_is_refused_at_once(tmp_path: Path, text: str) -> None:
     path.write_text(text)
     refuse_cheaply(path)
     with pytest.raises(DataError):
-        read_places_csv(path, Findings({}))
+        read_place_table(path, Findings({}))
     with pytest.raises(DataError):
         read_input_table(path, None)
 

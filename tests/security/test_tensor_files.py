@@ -35,7 +35,7 @@ from geoguesser.inference.checkpoint import read_checkpoint, write_checkpoint
 from geoguesser.inference.predictor import Predictor
 from geoguesser.inference.saved_model import open_predictor, write_model_folder
 from geoguesser.model.backbone import TimmBackbone, restore_backbone
-from geoguesser.system.tensor_files import limit_allocation, load_arrays, map_array
+from geoguesser.system.tensor_files import limit_allocation, load_npz, map_array
 from geoguesser.training.callbacks import BestCheckpoint
 from geoguesser.training.transfer import load_initial_weights
 
@@ -378,13 +378,13 @@ def test_checkpoints_of_version_0_1_are_read(version: str) -> None:
 def test_arrays_are_as_long_as_their_headers_say(tmp_path: Path) -> None:
     path = tmp_path / "facts.npz"
     np.savez(path, a=np.arange(5), text=np.array("hello"))
-    assert load_arrays(path, ["a"])["a"].tolist() == list(range(5))
+    assert load_npz(path, ["a"])["a"].tolist() == list(range(5))
     with pytest.raises(KeyError):
-        load_arrays(path, ["b"])
+        load_npz(path, ["b"])
 
     np.savez_compressed(path, a=np.zeros(10**7))
     with pytest.raises(ValueError, match="without compression"):
-        load_arrays(path, ["a"])
+        load_npz(path, ["a"])
 
     for header in ("{'descr': '<f8', 'fortran_order': False, 'shape': (1000000000000,)}",
                    "{'descr': '|O', 'fortran_order': False, 'shape': (1,)}",
@@ -394,7 +394,7 @@ def test_arrays_are_as_long_as_their_headers_say(tmp_path: Path) -> None:
         with zipfile.ZipFile(path, "w") as archive:
             archive.writestr("a.npy", data)
         with pytest.raises(ValueError, match="header does not describe"):
-            load_arrays(path, ["a"])
+            load_npz(path, ["a"])
         (tmp_path / "a.npy").write_bytes(data)
         with pytest.raises(ValueError, match="header does not describe"):
             map_array(tmp_path / "a.npy")

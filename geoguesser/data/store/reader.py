@@ -32,7 +32,7 @@ from geoguesser.data.views import Views
 from geoguesser.errors import ConfigError, MissingFileError, StoreError, first_line
 from geoguesser.system.received_files import is_plain_name, read_json
 from geoguesser.system.tables import read_parquet
-from geoguesser.system.tensor_files import load_arrays, map_array
+from geoguesser.system.tensor_files import load_npz, map_array
 
 STORE_FORMAT_VERSION = 1
 MANIFEST = "store.json"
@@ -176,7 +176,7 @@ class Store:
     def _facts(self, name: str, shape: tuple[int, ...]) -> Any:
         file = self.locate(self.manifest["facts"])
         with _convert_read_errors(file):
-            return self._check_rows(load_arrays(file, [name])[name], shape)
+            return self._check_rows(load_npz(file, [name])[name], shape)
 
     def _check_rows(self, array: npt.NDArray[Any], shape: tuple[int, ...]) -> Any:
         """Returns an array of integers if it has a row of this shape per place."""

@@ -31,7 +31,7 @@ from geoguesser.data.store.reader import count_place_bytes
 from geoguesser.errors import MissingFileError, StoreError
 from geoguesser.system.files import Replacement, open_replacement
 from geoguesser.system.received_files import parse_json
-from geoguesser.system.tensor_files import load_arrays
+from geoguesser.system.tensor_files import load_npz
 
 # 147 MiB at 112 px: a suitable size for object storage, and two seconds of work for two cores.
 SHARD_PLACES = 1024
@@ -194,7 +194,7 @@ class _Shard:
             return False
 
         try:
-            arrays = load_arrays(file, ("views", "thumbnails", "sums", "found", "unreadable"))
+            arrays = load_npz(file, ("views", "thumbnails", "sums", "found", "unreadable"))
             stats = ImageStats(arrays["views"], arrays["thumbnails"], arrays["sums"])
             findings = [tuple(finding) for finding in parse_json(str(arrays["found"]))]
             num_unreadable = int(arrays["unreadable"])
@@ -215,7 +215,7 @@ class _Shard:
         if slot == 0:
             self.stats = ImageStats.empty(self.count)
             if self.out is not None:
-                with convert_write_errors(self.out):
+                with convert_store_errors(self.out):
                     self.path.parent.mkdir(parents=True, exist_ok=True)
                     self._replacement = Replacement(self.path, durable=True)
 
@@ -223,7 +223,7 @@ class _Shard:
         self.findings += [(slot, heading, finding.kind, finding.reason) for heading, finding in place.findings]
         self.num_unreadable += place.num_unreadable
         if self._replacement is not None and self.out is not None:
-            with convert_write_errors(self.out):
+            with convert_store_errors(self.out):
                 self._replacement.stream.write(place.images[index].data)
 
     def copy_results(
@@ -242,7 +242,7 @@ class _Shard:
     def commit(self) -> None:
         """Flushes the shard to the disk, gives it its name, writes its statistics last, and frees them."""
         if self._replacement is not None and self.out is not None:
-            with convert_write_errors(self.out):
+            with convert_store_errors(self.out):
                 try:
                     self._replacement.commit()
                 finally:
@@ -277,7 +277,7 @@ def _check_space(out: Path, shards: list[_Shard]) -> None:
 
 
 @contextmanager
-def convert_write_errors(out: Path) -> Iterator[None]:
+def convert_store_errors(out: Path) -> Iterator[None]:
     """Raises StoreError with a remedy for each error of the operating system."""
     try:
         yield

@@ -20,10 +20,10 @@ from geoguesser.data.fingerprint import compute_fingerprint
 from geoguesser.data.images import ImageSpec, describe_decoder
 from geoguesser.data.splits import ADDED_COLUMNS
 from geoguesser.data.store.reader import MANIFEST, MASK_COLUMNS, STORE_FORMAT_VERSION, match_file_sizes
-from geoguesser.data.store.shards import compute_shard_ranges, convert_write_errors
+from geoguesser.data.store.shards import compute_shard_ranges, convert_store_errors
 from geoguesser.system.disk_cache import compute_digest
 from geoguesser.system.files import get_target_name, open_replacement, write_bytes
-from geoguesser.system.tensor_files import load_arrays
+from geoguesser.system.tensor_files import load_npz
 from geoguesser.system.versions import __version__
 
 log = logging.getLogger(__name__)
@@ -121,7 +121,7 @@ def commit(
         _remove_stale_files(out, old)
         return False
 
-    with convert_write_errors(out):
+    with convert_store_errors(out):
         with open_replacement(out / manifest["table"], durable=True) as stream:
             table.to_parquet(stream, index=False)
         arrays: dict[str, Any] = {"digests": digests} | {f"sums {size}": values for size, values in sums.items()}
@@ -189,7 +189,7 @@ def _copy_thumbnails(file: Any, shards: list[Path], starts: IntArray, rows: IntA
     ends = np.append(starts[1:], np.iinfo(np.int64).max)
     for shard, start, end in zip(shards, starts, ends, strict=True):
         slots = rows[(rows >= start) & (rows < end)] - start
-        thumbnails = load_arrays(shard, ["thumbnails"])["thumbnails"]
+        thumbnails = load_npz(shard, ["thumbnails"])["thumbnails"]
         file.write(np.ascontiguousarray(thumbnails[slots]).tobytes())
 
 

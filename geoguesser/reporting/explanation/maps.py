@@ -34,10 +34,10 @@ MIN_SQUARES, MAX_SQUARES, PLACES_PER_SQUARE = 9, 60, 6
 MAX_ARCS = 25
 
 
-def add_colour_bar(
+def draw_bar_below(
     figure: Figure, colours: ScalarMappable, label: str, *, extend: str = "neither", percent: bool = False
 ) -> None:
-    """Adds the colour bar of a map in the strip below it."""
+    """Draws the colour bar of a map in the strip below it."""
     box = (0.3, 0.38, style.NARROW_WIDTH_IN - 0.6, 0.13)
     formatter = PercentFormatter(1.0, decimals=None) if percent else None
     bar = style.add_colour_bar(figure, box, colours, extend=extend, formatter=formatter)
@@ -133,7 +133,7 @@ def draw_fields(path: Path, *, region: Region, fields: ErrorFields) -> None:
             axes.text(x, y, f"{error_km:,.0f}\n({places})", fontsize=size_pt, **font)
 
         extend = "max" if fields.error_km.max() > top_km else "neither"
-        add_colour_bar(figure, colours, "mean error in km (places)", extend=extend)
+        draw_bar_below(figure, colours, "mean error in km (places)", extend=extend)
 
 
 @dataclass(frozen=True)

@@ -20,9 +20,9 @@ from geoguesser.model.attribution import EXACT_METHOD
 from geoguesser.reporting import style
 from geoguesser.reporting.explanation.maps import (
     BAR_IN,
-    add_colour_bar,
     add_points,
     add_posterior,
+    draw_bar_below,
     make_posterior_rings,
 )
 from geoguesser.reporting.maps import Box, compute_narrow_box, set_map
@@ -104,7 +104,7 @@ def draw_posterior(
         axes = set_map(figure, box, projection, bounds)
         if posterior is not None:
             colours = add_posterior(axes, rings, posterior)
-            add_colour_bar(figure, colours, "probability of a cell", percent=True)
+            draw_bar_below(figure, colours, "probability of a cell", percent=True)
         add_points(axes, projection, place.true_deg, place.predicted_deg)
 
 
