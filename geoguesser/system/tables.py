@@ -82,10 +82,14 @@ def read_parquet(file: Path) -> pd.DataFrame:
             groups = [metadata.row_group(number) for number in range(metadata.num_row_groups)]
             rows = max(metadata.num_rows, sum(group.num_rows for group in groups))
             _check_memory(rows * sum(OBJECT_BYTES if _is_object(field.type) else 8 for field in schema), max_bytes)
-            chunks = [group.column(number) for group in groups for number in range(group.num_columns)]
-            if sum(chunk.total_compressed_size for chunk in chunks) > file_bytes:
-                raise ValueError("holds columns that are together longer than the file")
-            _check_memory(sum(_sum_pages(stream, group, max_bytes) for group in groups), max_bytes)
+            if any(group.num_columns != metadata.num_columns for group in groups):
+                raise ValueError("holds a group of rows that lacks columns")
+
+            total, left = 0, file_bytes
+            for group in groups:
+                num_bytes, left = _sum_pages(stream, group, max_bytes, left)
+                total += num_bytes
+            _check_memory(total, max_bytes)
 
             # Texts are read as their distinct values, and are long only once these are repeated.
             table = parquet.read().replace_schema_metadata(None)
@@ -126,8 +130,12 @@ def _check_memory(num_bytes: int, max_bytes: int) -> None:
         raise ValueError(f"must take at most {max_bytes:,} bytes in memory for its size, needs {num_bytes:,}")
 
 
-def _sum_pages(stream: IO[bytes], group: Any, max_bytes: int) -> int:
-    """Sums the sizes of a row group's pages after decompression, from the headers that the decoder obeys."""
+def _sum_pages(stream: IO[bytes], group: Any, max_bytes: int, left: int) -> tuple[int, int]:
+    """Sums the sizes of a row group's pages after decompression, from the headers that the decoder obeys.
+
+    Returns:
+        The sum, and how much of `left`, the bytes of the file that are in no column yet, remains.
+    """
     total = 0
     for number in range(group.num_columns):
         column = group.column(number)
@@ -135,6 +143,9 @@ def _sum_pages(stream: IO[bytes], group: Any, max_bytes: int) -> int:
         if column.has_dictionary_page and 0 < dictionary < position:
             position = dictionary
         end = position + column.total_compressed_size
+        left -= column.total_compressed_size
+        if left < 0:
+            raise ValueError("holds columns that are together longer than the file")
         while position < end:
             stream.seek(position)
             try:
@@ -148,7 +159,7 @@ def _sum_pages(stream: IO[bytes], group: Any, max_bytes: int) -> int:
             total += header[2]
             position += length + header[3]
         _check_memory(total, max_bytes)
-    return total
+    return total, left
 
 
 def _read_struct(data: bytes, position: int, depth: int = 0) -> tuple[dict[int, Any], int]:
