@@ -15,6 +15,9 @@ MAX_FILE_BYTES = 2**32
 MAX_COLUMNS = 1000
 # A Parquet file may take this much in memory, and more in proportion to its own size.
 MIN_PARQUET_BYTES, MAX_PARQUET_RATIO = 2**27, 16
+MAX_FOOTER_BYTES = 2**23
+# Levels of structs and lists in a footer; the format has seven.
+MAX_DEPTH = 12
 # Memory of a decimal or a date as an object of Python.
 OBJECT_BYTES = 120
 # Type of a page -> field of its own header: data, dictionary, data of version 2.
@@ -79,17 +82,15 @@ def read_parquet(file: Path) -> pd.DataFrame:
             if not all(_is_plain(field.type) for field in schema) or metadata.num_columns > MAX_COLUMNS:
                 raise ValueError(f"must have at most {MAX_COLUMNS:,} columns, of numbers and texts")
 
-            groups = [metadata.row_group(number) for number in range(metadata.num_row_groups)]
-            rows = max(metadata.num_rows, sum(group.num_rows for group in groups))
+            chunks, rows = _read_chunks(stream, file_bytes)
+            rows = max(rows, metadata.num_rows)
             _check_memory(rows * sum(OBJECT_BYTES if _is_object(field.type) else 8 for field in schema), max_bytes)
-            if any(group.num_columns != metadata.num_columns for group in groups):
-                raise ValueError("holds a group of rows that lacks columns")
-
-            total, left = 0, file_bytes
-            for group in groups:
-                num_bytes, left = _sum_pages(stream, group, max_bytes, left)
-                total += num_bytes
-            _check_memory(total, max_bytes)
+            if sum(chunk.get(7, 0) for chunk in chunks) > file_bytes:
+                raise ValueError("holds columns that are together longer than the file")
+            total = 0
+            for chunk in chunks:
+                total += _sum_pages(stream, chunk, max_bytes)
+                _check_memory(total, max_bytes)
 
             # Texts are read as their distinct values, and are long only once these are repeated.
             table = parquet.read().replace_schema_metadata(None)
@@ -130,40 +131,48 @@ def _check_memory(num_bytes: int, max_bytes: int) -> None:
         raise ValueError(f"must take at most {max_bytes:,} bytes in memory for its size, needs {num_bytes:,}")
 
 
-def _sum_pages(stream: IO[bytes], group: Any, max_bytes: int, left: int) -> tuple[int, int]:
-    """Sums the sizes of a row group's pages after decompression, from the headers that the decoder obeys.
+def _read_chunks(stream: IO[bytes], file_bytes: int) -> tuple[list[dict[int, Any]], int]:
+    """Reads the metadata of all column chunks from the footer, and the number of rows of all groups.
 
-    Returns:
-        The sum, and how much of `left`, the bytes of the file that are in no column yet, remains.
+    pyarrow's own objects for them end the process if the statistics of a chunk are damaged. Source of the numbers
+    of fields: https://github.com/apache/parquet-format/blob/master/src/main/thrift/parquet.thrift
     """
+    stream.seek(file_bytes - 8)
+    length = int.from_bytes(stream.read(4), "little")
+    if length > min(MAX_FOOTER_BYTES, file_bytes - 8):
+        raise ValueError("holds a damaged footer")
+    stream.seek(file_bytes - 8 - length)
+    try:
+        groups = _read_struct(stream.read(length), 0)[0].get(4, [])
+        return [column[3] for group in groups for column in group[1]], sum(group[3] for group in groups)
+    except (LookupError, TypeError, AttributeError) as error:
+        raise ValueError("holds a damaged footer") from error
+
+
+def _sum_pages(stream: IO[bytes], chunk: dict[int, Any], max_bytes: int) -> int:
+    """Sums the sizes of a column's pages after decompression, from the headers that the decoder obeys."""
     total = 0
-    for number in range(group.num_columns):
-        column = group.column(number)
-        position, dictionary = column.data_page_offset, column.dictionary_page_offset
-        if column.has_dictionary_page and 0 < dictionary < position:
-            position = dictionary
-        end = position + column.total_compressed_size
-        left -= column.total_compressed_size
-        if left < 0:
-            raise ValueError("holds columns that are together longer than the file")
+    try:
+        position, dictionary = chunk[9], chunk.get(11) or 0
+        position = dictionary if 0 < dictionary < position else position
+        end = position + chunk[7]
         while position < end:
             stream.seek(position)
-            try:
-                header, length = _read_struct(stream.read(PAGE_HEAD_BYTES), 0)
-                page = header[PAGE_FIELDS[header[1]]]
-                encoding, sizes = page.get(4 if header[1] == 3 else 2), (header[2], header[3])
-            except (LookupError, AttributeError) as error:
-                raise ValueError("holds a damaged page") from error
+            header, length = _read_struct(stream.read(PAGE_HEAD_BYTES), 0)
+            page = header[PAGE_FIELDS[header[1]]]
+            encoding, sizes = page.get(4 if header[1] == 3 else 2), (header[2], header[3])
             if encoding not in ENCODINGS or min(sizes) < 0:
                 raise ValueError("holds a page of an encoding that is not read; write it with the usual settings")
             total += header[2]
             position += length + header[3]
-        _check_memory(total, max_bytes)
-    return total, left
+            _check_memory(total, max_bytes)
+    except (LookupError, TypeError, AttributeError) as error:
+        raise ValueError("holds a damaged page") from error
+    return total
 
 
 def _read_struct(data: bytes, position: int, depth: int = 0) -> tuple[dict[int, Any], int]:
-    """Reads a struct of Thrift's compact protocol from the start of a page: values by field, and its end.
+    """Reads a struct of Thrift's compact protocol: values by field, and its end.
 
     Source: https://github.com/apache/thrift/blob/master/doc/specs/thrift-compact-protocol.md
     """
@@ -176,20 +185,41 @@ def _read_struct(data: bytes, position: int, depth: int = 0) -> tuple[dict[int, 
             number, position = _read_varint(data, position)
             step = (number >> 1 ^ -(number & 1)) - field
         field += step
-
         if kind in (1, 2):
             fields[field] = kind == 1
-        elif kind in (4, 5, 6):
-            number, position = _read_varint(data, position)
-            fields[field] = number >> 1 ^ -(number & 1)
-        elif kind == 8:
-            length, position = _read_varint(data, position)
-            position += length
-        elif kind == 12 and depth < 4:
-            fields[field], position = _read_struct(data, position, depth + 1)
         else:
-            raise ValueError("holds a damaged page")
+            fields[field], position = _read_value(data, position, kind, depth)
     return fields, position + 1
+
+
+def _read_value(data: bytes, position: int, kind: int, depth: int) -> tuple[Any, int]:
+    """Reads a number, text, list or struct; texts are skipped."""
+    if kind in (1, 2, 3):
+        return data[position], position + 1
+    if kind in (4, 5, 6):
+        number, position = _read_varint(data, position)
+        return number >> 1 ^ -(number & 1), position
+    if kind == 7:
+        return None, position + 8
+    if kind == 8:
+        length, position = _read_varint(data, position)
+        return None, position + length
+    if kind == 12 and depth < MAX_DEPTH:
+        return _read_struct(data, position, depth + 1)
+    if kind not in (9, 10) or depth >= MAX_DEPTH:
+        raise ValueError("holds a damaged header")
+
+    count, item_kind = data[position] >> 4, data[position] & 15
+    position += 1
+    if count == 15:
+        count, position = _read_varint(data, position)
+    if count > len(data) - position:
+        raise ValueError("holds a damaged header")
+    items = []
+    for _ in range(count):
+        item, position = _read_value(data, position, item_kind, depth + 1)
+        items.append(item)
+    return items, position
 
 
 def _read_varint(data: bytes, position: int) -> tuple[int, int]:
