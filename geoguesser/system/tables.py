@@ -85,8 +85,6 @@ def read_parquet(file: Path) -> pd.DataFrame:
             chunks, rows = _read_chunks(stream, file_bytes)
             rows = max(rows, metadata.num_rows)
             _check_memory(rows * sum(OBJECT_BYTES if _is_object(field.type) else 8 for field in schema), max_bytes)
-            if sum(chunk.get(7, 0) for chunk in chunks) > file_bytes:
-                raise ValueError("holds columns that are together longer than the file")
             total = 0
             for chunk in chunks:
                 total += _sum_pages(stream, chunk, max_bytes)
@@ -144,7 +142,10 @@ def _read_chunks(stream: IO[bytes], file_bytes: int) -> tuple[list[dict[int, Any
     stream.seek(file_bytes - 8 - length)
     try:
         groups = _read_struct(stream.read(length), 0)[0].get(4, [])
-        return [column[3] for group in groups for column in group[1]], sum(group[3] for group in groups)
+        chunks = [column[3] for group in groups for column in group[1]]
+        if sum(chunk[7] for chunk in chunks) > file_bytes:
+            raise ValueError("holds columns that are together longer than the file")
+        return chunks, sum(group[3] for group in groups)
     except (LookupError, TypeError, AttributeError) as error:
         raise ValueError("holds a damaged footer") from error
 
