@@ -123,14 +123,6 @@ def test_an_image_of_its_size_is_left_as_it_is() -> None:
     np.testing.assert_array_equal(ImageSpec(size=32).resize_chw(pixels), pixels[:, 4:36].transpose(2, 0, 1))
 
 
-def test_read_is_decode_of_the_file(tmp_path: Path) -> None:
-    data = jpeg(scene(60, 80))
-    (tmp_path / "0.jpg").write_bytes(data)
-    spec = ImageSpec(size=32)
-    for path in (tmp_path / "0.jpg", str(tmp_path / "0.jpg")):
-        np.testing.assert_array_equal(spec.read(path), spec.decode(data))
-
-
 # What is no whole JPEG
 
 

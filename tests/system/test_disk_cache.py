@@ -92,12 +92,11 @@ def test_the_least_recently_used_make_room(tmp_path: Path, caplog: Any) -> None:
     opened = entries[1].read()
     assert opened is not None
     assert time.time() - entries[1].about.stat().st_mtime < 60
-    with caplog.at_level("INFO"):
-        cache.make_room(1_000)
+    caplog.set_level("INFO")
+    cache.make_room(1_000)
     assert [entry.file.exists() for entry in entries] == [True] * 4  # all fit
     assert caplog.text == ""
-    with caplog.at_level("INFO"):
-        cache.make_room(5_000)
+    cache.make_room(5_000)
     assert [entry.file.exists() for entry in entries] == [False, True, False, True]
     assert f"removed the 2 least recently used entries of {tmp_path}" in caplog.text
     cache.make_room(9_999)

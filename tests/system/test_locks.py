@@ -6,11 +6,9 @@ import errno
 import fcntl
 import logging
 import os
-import signal
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -32,15 +30,6 @@ def path(tmp_path: Path) -> Path:
     return tmp_path / ".lock"
 
 
-@pytest.fixture
-def holder(path: Path) -> Iterator[subprocess.Popen[str]]:
-    with subprocess.Popen([sys.executable, "-c", HOLD, path], stdout=subprocess.PIPE, text=True) as process:
-        assert process.stdout is not None
-        assert process.stdout.readline() == "True\n"
-        yield process
-        process.kill()
-
-
 def test_a_lock_excludes_other_holders_until_it_is_released(path: Path):
     first, second = FileLock(path), FileLock(path)
     assert first.try_acquire()
@@ -52,14 +41,15 @@ def test_a_lock_excludes_other_holders_until_it_is_released(path: Path):
     assert path.exists()
 
 
-def test_another_process_holds_it_until_it_is_killed(path: Path, holder: subprocess.Popen[str], caplog):
-    lock = FileLock(path)
-    assert not lock.try_acquire()
+def test_another_process_holds_it_until_it_is_killed(path: Path, caplog):
     caplog.set_level(logging.INFO)
-    killing = threading.Timer(0.3, holder.send_signal, [signal.SIGKILL])
-    killing.start()
-    lock.acquire("holds it")
-    killing.join()
+    lock = FileLock(path)
+    with subprocess.Popen([sys.executable, "-c", HOLD, path], stdout=subprocess.PIPE, text=True) as holder:
+        assert holder.stdout.readline() == "True\n"
+        assert not lock.try_acquire()
+        killing = threading.Timer(0.3, holder.kill)
+        killing.start()
+        lock.acquire("holds it")
     assert caplog.messages == [f"waiting for another process that holds it ({path})"]
     assert not FileLock(path).try_acquire()
     lock.release()

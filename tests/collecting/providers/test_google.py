@@ -125,7 +125,6 @@ def test_a_bad_secret_is_refused_without_showing_it(monkeypatch: pytest.MonkeyPa
         ("fov_deg", 130, r"^provider\.fov_deg must be"),
         ("source", "indoor", r"^provider\.source must be one of outdoor, default"),
         ("accept_terms", "yes", r"^provider\.accept_terms must be true or false"),
-        ("requests", {}, r"^provider\.requests must have the keys metadata, image"),
         ("requests", {"metadata": {}, "image": {}}, r"^provider\.requests\.metadata must have the keys"),
     ],
 )  # fmt: skip

@@ -6,10 +6,9 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from geoguesser.data.checks.filtering import check_missing_views, filter_views
+from geoguesser.data.checks.filtering import filter_views
 from geoguesser.data.checks.findings import Finding, Findings
 from geoguesser.data.checks.image_stats import BROKEN, MISSING, OK, PLACEHOLDER, ImageStats, compute_pixel_stats
-from geoguesser.errors import ConfigError
 
 
 def case(states: list[list[int]]) -> tuple[pd.DataFrame, ImageStats, list[tuple[int, int, Finding]]]:
@@ -69,12 +68,6 @@ def test_curiosities_are_left_out_where_that_is_asked() -> None:
     used, dropped = filter_views(table, facts, found, Findings(), allow_missing_views=False, max_size=24)
     assert used.all()
     assert not dropped.any()
-
-
-@pytest.mark.parametrize("value", ["Mask", True, None, ""])
-def test_missing_views_that_are_no_word(value: object) -> None:
-    with pytest.raises(ConfigError, match=r"data\.missing_views must be one of drop, mask, got"):
-        check_missing_views(value)
 
 
 def test_pixel_statistics_are_those_of_all_used_views_of_the_rows() -> None:

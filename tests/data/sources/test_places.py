@@ -430,7 +430,6 @@ def test_folders_as_splits_outlive_skipped_images(tmp_path: Path) -> None:
         ("num_workers", -1, "data.num_workers must be an integer from 0 up"),
         ("memory_gib", None, "data.memory_gib must be a number from 0"),
         ("seed", -1, "seed must be an integer from 0 up"),
-        ("on_bad", {"bad_row": "drop"}, "data.on_bad.bad_row must be one of error, skip"),
     ],
 )
 def test_values_that_are_none(option: str, value: Any, message: str, root: Path) -> None:
