@@ -35,7 +35,6 @@ def write(table: pd.DataFrame, file: Path) -> Path:
 @pytest.mark.parametrize(
     "names",
     [
-        ("uuid", "latitude", "longitude"),
         ("ID", "Lat", "Lng"),
         ("image id", "Predicted Latitude", "predicted-longitude"),
         ("filename", "lat_pred", "lon_pred"),

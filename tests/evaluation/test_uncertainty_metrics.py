@@ -16,7 +16,6 @@ from geoguesser.evaluation.uncertainty_metrics import (
     compute_abstention,
     compute_calibration_error,
     compute_reliability,
-    explain_missing_calibration,
     summarise_uncertainty,
 )
 from geoguesser.model.uncertainty import Calibration, HeadOutput, apply_temperature
@@ -80,15 +79,6 @@ def test_abstention_with_a_single_place_and_with_random_expectations() -> None:
     abstention = compute_abstention(np.random.default_rng(1).random(2000), error_km)
     assert abstention["area_km"] == pytest.approx(abstention["random_area_km"], rel=0.05)
     assert abstention["oracle_area_km"] < abstention["area_km"]
-
-
-def test_reasons_name_key_and_numbers() -> None:
-    part = explain_missing_calibration(fraction=0.33, min_places=20, val_places=24)
-    assert part["calibration_places"] == 0
-    assert part["reason"].startswith("33% of 24 validation places are too few")
-    assert "calibration.min_places=20" in part["reason"]
-    part = explain_missing_calibration(fraction=0.0, min_places=20, val_places=900)
-    assert part["reason"].startswith("calibration.fraction is 0")
 
 
 @pytest.mark.parametrize(("calibrating", "testing", "cells"), [(60, 300, 9), (3, 1, 4), (25, 2, 1)])

@@ -23,7 +23,6 @@ from geoguesser.model.heads.hybrid import HybridHead
 from geoguesser.model.heads.regression import RegressionHead
 from geoguesser.model.network import GeoNetwork
 
-NAME = "tf_efficientnet_lite0"
 ALL = [True] * 4
 FUSIONS: dict[str, Any] = {
     "mean": MeanFusion,
@@ -39,7 +38,7 @@ def make_network(
     *,
     head: Any = ClassificationHead,
     grid: GridBuilder | None = None,
-    name: str = NAME,
+    name: str = "tf_efficientnet_lite0",
 ) -> GeoNetwork:
     """Makes a network with random weights in every part, and a random centre of the head."""
     torch.manual_seed(0)

@@ -177,8 +177,6 @@ def test_hub_weights_without_a_network_fail_quickly_with_a_remedy() -> None:
         TimmBackbone(name=TINY)
     assert time.perf_counter() - start < 10
     assert str(caught.value).endswith(WEIGHTS_REMEDY)
-    assert "backbone.weights=FILE" in WEIGHTS_REMEDY
-    assert "backbone=efficientnet_lite0" in WEIGHTS_REMEDY
 
 
 def put_in_hub_cache(tmp_path: Path, state: dict[str, Tensor]) -> None:

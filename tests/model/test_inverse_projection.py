@@ -16,14 +16,13 @@ from geoguesser.model import inverse_projection
 from geoguesser.model.inverse_projection import InverseProjection
 
 
-@pytest.mark.parametrize("land", ["croatia", "russia", "antarctica"])
-def test_it_agrees_with_pyproj_to_a_metre(land: str, croatia: PlaneRegion) -> None:
-    boxes = {
-        "russia": shapely.box(27.0, 41.0, 180.0, 78.0),
-        "antarctica": shapely.box(-180.0, -90.0, 180.0, -70.0),
-    }
-    crs = {"antarctica": "EPSG:3031"}.get(land)
-    region = croatia if land == "croatia" else PlaneRegion(land, MultiPolygon([boxes[land]]), crs)
+# Boxes around Croatia, Russia and Antarctica.
+@pytest.mark.parametrize(
+    ("box_deg", "crs"),
+    [((13.4, 42.3, 19.5, 46.6), "EPSG:3765"), ((27, 41, 180, 78), None), ((-180, -90, 180, -70), "EPSG:3031")],
+)
+def test_it_agrees_with_pyproj_to_a_metre(box_deg: tuple[float, ...], crs: str | None) -> None:
+    region = PlaneRegion("land", MultiPolygon([shapely.box(*box_deg)]), crs)
     inverse = InverseProjection.fit(region)
 
     # A quarter of the points lies on the western edge, another quarter on the northern one.

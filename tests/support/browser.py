@@ -46,11 +46,6 @@ class PageLog:
     console: list[str] = field(default_factory=list)
     requests: list[str] = field(default_factory=list)
 
-    @property
-    def outside_requests(self) -> list[str]:
-        """Requests to other machines."""
-        return [url for url in self.requests if not _is_local(url)]
-
 
 def _is_local(url: str) -> bool:
     parts = urlsplit(url)
@@ -115,7 +110,8 @@ def open_page(
 
         yield context.new_page(), log
 
-    assert not log.outside_requests, f"requests to other machines: {log.outside_requests}"
+    outside = [url for url in log.requests if not _is_local(url)]
+    assert not outside, f"requests to other machines: {outside}"
 
 
 class HeldRequests:

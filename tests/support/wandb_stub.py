@@ -114,10 +114,6 @@ class WandbStub:
     def _artifactType(self, given: dict[str, Any]) -> dict[str, Any]:
         return {"project": None}
 
-    def _runResumeStatus(self, given: dict[str, Any]) -> dict[str, Any]:
-        entity = {"id": "e", "name": ENTITY}
-        return {"model": {"id": "p", "name": given["project"], "entity": entity, "bucket": None}}
-
     def _getProjects(self, given: dict[str, Any]) -> dict[str, Any]:
         names = {"entityName": ENTITY, "createdAt": "2026-01-01T00:00:00", "isBenchmark": False, "user": None}
         projects = {run["project"] for run in self.runs.values()}

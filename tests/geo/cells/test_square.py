@@ -104,7 +104,7 @@ def find_touching_by_shapely(cells: Cells, region: Region) -> np.ndarray:
 
 @pytest.mark.parametrize(
     ("code", "size"),
-    [*itertools.product(("HRV", "SVN", "FJI", "MDV"), (60, 120, 240)), ("world", 60), ("world", 200)],
+    [*itertools.product(("HRV", "SVN", "FJI", "MDV"), (1, 2, 3, 20, 60, 240)), ("world", 60), ("world", 200)],
 )
 def test_the_requested_number_of_cells_touches_land(
     plane: dict[str, PlaneRegion], earth: SphereRegion, code: str, size: int
@@ -114,12 +114,6 @@ def test_the_requested_number_of_cells_touches_land(
     touching = cells.touching(region)
     assert abs(len(touching) - size) <= 0.02 * size
     np.testing.assert_array_equal(touching, find_touching_by_shapely(cells, region))
-
-
-@pytest.mark.parametrize("size", [1, 2, 3, 7, 20])
-def test_few_cells_are_found_as_well(plane: dict[str, PlaneRegion], size: int) -> None:
-    for region in plane.values():
-        assert len(make_cells_by_count(region, size).touching(region)) == size
 
 
 @pytest.mark.parametrize("phase", [(0.0, 0.0), (0.25, 0.0), (0.5, 0.75), (1.0, 1.0)])

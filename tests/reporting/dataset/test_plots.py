@@ -58,7 +58,6 @@ def test_dense_places_do_not_hide_each_other(tmp_path: Path, croatia: PlaneRegio
 
 def test_few_places_need_no_second_map(croatia: PlaneRegion) -> None:
     assert plots.find_densest_window(croatia, sample_zagreb(40)) is None
-    assert plots.find_densest_window(croatia, sample_zagreb(1)) is None
 
 
 @pytest.mark.parametrize("count", [70, 3000, 30_000])
