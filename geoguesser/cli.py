@@ -27,8 +27,7 @@ from geoguesser.sweeps.hydra_files import redact_hydra_files
 from geoguesser.sweeps.job_name import register_resolver
 from geoguesser.system.files import write_text
 from geoguesser.system.received_files import read_json
-from geoguesser.system.secret_values import redact
-from geoguesser.system.text import escape_unprintable
+from geoguesser.system.secret_values import format_for_terminal
 
 log = logging.getLogger(__name__)
 
@@ -62,7 +61,7 @@ def command(
             arguments = update_arguments(name, rewrite(arguments) if rewrite else arguments)
             check_group_choices(arguments)
         except GeoguesserError as error:
-            sys.exit(_format_error(error))
+            sys.exit(format_for_terminal(f"error: {error}"))
         sys.argv = [sys.argv[0], *arguments]
 
         code: Any = 0
@@ -85,7 +84,7 @@ def _restrict_import_path(name: str, arguments: list[str]) -> None:
     """Keeps modules that lie in the current directory from replacing installed ones.
 
     `python -m` puts the current directory first, which may be a folder that a stranger made. It moves to the end
-    for commands that build what the user's config names, and for `extensions`; other commands do without it.
+    for commands that build classes of the user, and for `extensions`. Other commands do without it.
     """
     if sys.flags.safe_path or not sys.path or Path(sys.path[0]).resolve() != Path.cwd():
         return
@@ -105,8 +104,10 @@ def _launch(name: str, module: str) -> None:
     def app(cfg: DictConfig) -> Any:
         settings = HydraConfig.get()
         folder = Path(settings.runtime.output_dir)
-        redact_hydra_files(folder)
         try:
+            if settings.output_subdir is not None:
+                redact_hydra_files(folder, in_sweep=settings.mode is RunMode.MULTIRUN)
+
             return _run(name, module, cfg)
         except KeyboardInterrupt:
             if settings.mode is not RunMode.RUN:
@@ -126,7 +127,7 @@ def _launch(name: str, module: str) -> None:
 
     app()
     if failed:
-        print(f"{len(failed)} of the jobs failed:", *map(escape_unprintable, failed), sep="\n  ", file=sys.stderr)
+        print(f"{len(failed)} of the jobs failed:", *map(format_for_terminal, failed), sep="\n  ", file=sys.stderr)
         sys.exit(1)
 
 
@@ -142,14 +143,9 @@ def _run(name: str, module: str, cfg: DictConfig) -> Any:
     return getattr(importlib.import_module(module), f"run_{name}")(cfg)
 
 
-def _format_error(error: Exception) -> str:
-    """Returns the line for the terminal, without secrets and characters that would control the terminal."""
-    return escape_unprintable(redact(f"error: {error}"))
-
-
 def _report_error(error: Exception, folder: Path) -> None:
     """Prints the message. If the command failed during a run, writes the traceback to error.log in its folder."""
-    print(_format_error(error), file=sys.stderr)
+    print(format_for_terminal(f"error: {error}"), file=sys.stderr)
     # A finished run gets no error.log: the error is not one of the run.
     status = folder / "status.json"
     if status.is_file() and read_json(status)["state"] != "done":

@@ -1,6 +1,6 @@
 """Processes that decode images, so that a decoder that takes too long or crashes can be ended.
 
-They import neither torch nor the application. What they send back is read as arrays and text only.
+They import neither torch nor the application. Their answers are read as arrays and text only.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 
 from geoguesser.arrays import ByteArray
-from geoguesser.data.image_limits import TooLargeError
+from geoguesser.data.image_limits import BYTES_PER_PIXEL, TooLargeError
 from geoguesser.data.images import ImageSpec, decode_rgb, decode_shrunk, read_header
 from geoguesser.errors import first_line
 
@@ -27,9 +27,6 @@ log = logging.getLogger(__name__)
 
 # Time for a process to start on a busy machine.
 MAX_START_S = 60.0
-
-# A WebP takes most memory for a pixel: four copies of four bytes in libwebp and Pillow, then three in the result.
-BYTES_PER_PIXEL = 20
 
 # Memory for the libraries' other needs.
 SPARE_BYTES = 2**28
@@ -72,7 +69,7 @@ class Decoders:
     """
 
     def __init__(self, count: int, *, max_s: float, max_pixels: float, max_bytes: int) -> None:
-        memory = int(max_pixels * BYTES_PER_PIXEL) + 3 * max_bytes + SPARE_BYTES
+        memory = int(max_pixels * max(BYTES_PER_PIXEL.values())) + 3 * max_bytes + SPARE_BYTES
         self._all = [DecoderProcess(max_s, memory) for _ in range(count)]
         # The last one that worked is taken first, so that others need not start.
         self._idle: LifoQueue[DecoderProcess] = LifoQueue()
@@ -190,7 +187,7 @@ def _work(connection: Connection, max_memory_bytes: int) -> None:
 
 
 def _limit_memory(num_bytes: int) -> None:
-    """Limits the memory of this process to what it has and `num_bytes` more; on Linux only."""
+    """Limits the memory of this process to its present size and `num_bytes` more; on Linux only."""
     usage = Path("/proc/self/statm")
     if not usage.is_file():
         return

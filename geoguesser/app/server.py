@@ -80,7 +80,7 @@ class ClientProtocol(H11Protocol):
             self._header_timer.cancel()
 
     def _watch(self, *, was_closing: bool) -> None:
-        """Ends a closed connection whose client does not read what is left to send."""
+        """Ends a closed connection whose client does not read the rest of a response."""
         is_closing = self.transport.is_closing()
         if was_closing and is_closing:
             self.transport.abort()

@@ -1,6 +1,6 @@
 """Views of a place from uploaded photos, or from a folder inside the allowed root.
 
-The format of a photo is read from its first bytes; decoder processes read the rest of it.
+The format of a photo is read from its first bytes; decoder processes read the pixels.
 """
 
 from __future__ import annotations

@@ -71,7 +71,7 @@ def build_recorded(node: Any, key: str, extensions: Sequence[str] = ()) -> Any:
 
 @cache
 def list_current_targets() -> dict[str, str]:
-    """Returns the import path of each target in conf/ by `shorten_target` of it, without ambiguous names.
+    """Returns the import path of each target in conf/ by its `shorten_target`, without ambiguous names.
 
     Used to find a class that moved without an entry in `config_history.OLD_TARGETS`.
     """

@@ -47,12 +47,15 @@ def read_overrides(file: Path, arguments: Sequence[str]) -> list[str]:
     if not isinstance(words, list) or len(words) > MAX_OVERRIDES:
         raise DataError.at(str(file), f"must be a list of at most {MAX_OVERRIDES:,} overrides")
 
+    groups = {path.name for path in Path(conf_dir()).iterdir() if path.is_dir() and path.name != "hydra"}
+    known = list_known_keys() | groups
+
     overrides = []
     for word in (str(word) for word in words):
         current = update_override(word)
         if word in arguments or current in arguments:
             continue
-        if not current.endswith(f"={SECRET}") and USER_KEYS.isdisjoint(_check(current, file)):
+        if not current.endswith(f"={SECRET}") and USER_KEYS.isdisjoint(_check(current, file, groups, known)):
             overrides.append(current)
         else:
             message = f"note: {current!r} of {file} is not applied; if you trust it, add it to this command line"
@@ -60,8 +63,10 @@ def read_overrides(file: Path, arguments: Sequence[str]) -> list[str]:
     return overrides
 
 
-def _check(word: str, file: Path) -> set[str]:
+def _check(word: str, file: Path, groups: set[str], known: set[str]) -> set[str]:
     """Checks a recorded override and returns the dotted keys that it sets.
+
+    `groups` are the config groups, and `known` these and the top-level keys.
 
     Raises:
         ConfigError: With the rule that the override breaks.
@@ -78,14 +83,13 @@ def _check(word: str, file: Path) -> set[str]:
             where, f"must be an override of Hydra ({first_line(error)})", remedy=remedy
         ) from error
 
-    groups = {path.name for path in Path(conf_dir()).iterdir() if path.is_dir() and path.name != "hydra"}
     names = [part for name in (key, *(name for name, _ in values)) for part in re.split(r"[./]", name)]
     choices = [value for name, value in values if name in groups and value is not None]
 
     rule = ""
     if override.package is not None or override.is_sweep_override():
         rule = "must set one value, without a package"
-    elif names[0] not in list_known_keys() | groups:
+    elif names[0] not in known:
         rule = f"must name a known group or key, not {names[0]}"
     elif any(name.startswith("_") for name in names):
         rule = "must name no key that starts with an underscore, such as _target_"

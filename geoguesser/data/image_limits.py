@@ -19,6 +19,11 @@ MAX_SIDE = 65_500
 
 MAX_DECODED_BYTES = 2**30
 
+# Memory that a decoder and the conversion to RGB take for a pixel. A WebP takes most: four copies of four bytes in
+# libwebp and Pillow, then three in the result.
+BYTES_PER_PIXEL = {"WEBP": 20, "CMYK": 12, "PNG": 9}
+DEFAULT_BYTES_PER_PIXEL = 6
+
 # Limit of libjpeg-turbo's own tools and fuzzers (TJFLAG_LIMITSCANS in turbojpeg.h); encoders write 10 to 20 scans.
 MAX_SCANS = 500
 
@@ -66,12 +71,12 @@ def check_file_size(num_bytes: int) -> None:
         raise TooLargeError(f"{num_bytes:,} bytes; the limit is {MAX_FILE_BYTES:,} bytes")
 
 
-def check_pixels(width: int, height: int, bytes_per_pixel: int = 6) -> None:
+def check_pixels(width: int, height: int, kind: str | None) -> None:
     """Raises TooLargeError if an image has too many pixels, or a side is too long, for its decoder.
 
-    `bytes_per_pixel` is the memory that the decoder takes in all: 20 for WebP, which has four copies.
+    `kind` is the format, or CMYK, as in `BYTES_PER_PIXEL`.
     """
-    max_pixels = min(MAX_PIXELS, MAX_DECODED_BYTES // bytes_per_pixel)
+    max_pixels = min(MAX_PIXELS, MAX_DECODED_BYTES // BYTES_PER_PIXEL.get(kind or "", DEFAULT_BYTES_PER_PIXEL))
     if width * height > max_pixels or max(width, height) > MAX_SIDE:
         raise TooLargeError(
             f"{width} x {height} pixels; the limit is {max_pixels:,} pixels, and {MAX_SIDE:,} a side"

@@ -48,9 +48,6 @@ STRIP_PIXELS = 2**20
 # Above this size EXIF counts as absent, because Pillow makes an object of each of its numbers.
 MAX_EXIF_BYTES = 2**20
 
-# Memory that Pillow and the conversion to RGB take for a pixel, by format or mode.
-BYTES_PER_PIXEL = {"WEBP": 20, "CMYK": 12, "PNG": 9}
-
 # Pillow warns of each tag of a damaged file, which could print megabytes.
 warnings.filterwarnings("ignore", module=r"PIL\b")
 
@@ -100,7 +97,7 @@ def read_header(data: bytes) -> Header:
         check_image_file(data)
         height, width, colours, _ = simplejpeg.decode_jpeg_header(data)
         mode = {"Gray": "grey", "CMYK": "CMYK", "YCCK": "CMYK"}.get(colours, "RGB")
-        check_pixels(width, height, BYTES_PER_PIXEL.get(mode, 6))
+        check_pixels(width, height, mode)
         orientation = _read_orientation(data) if _has_exif(data) else 1
         # libjpeg-turbo cannot convert CMYK to RGB.
         return Header(width, height, mode, orientation, uses_turbojpeg=mode != "CMYK")
@@ -234,8 +231,12 @@ def open_image(data: bytes) -> Image.Image:
     except Exception as error:
         # For damaged files Pillow raises errors of many types.
         raise ValueError("no JPEG, PNG or WebP") from error
-    check_pixels(*image.size, BYTES_PER_PIXEL.get("CMYK" if image.mode == "CMYK" else image.format or "", 6))
+    _check_pixels(image)
     return image
+
+
+def _check_pixels(image: Image.Image) -> None:
+    check_pixels(*image.size, "CMYK" if image.mode == "CMYK" else image.format)
 
 
 def _get_mode(image: Image.Image) -> str:
@@ -286,7 +287,7 @@ def to_upright_rgb(image: Image.Image) -> ByteArray:
     Raises:
         TooLargeError: The image has too many pixels.
     """
-    check_pixels(*image.size)
+    _check_pixels(image)
     orientation = image.getexif().get(ExifTags.Base.Orientation, 1)
     return _turn_upright(_convert_to_rgb(image), orientation)
 

@@ -181,6 +181,7 @@ def _read_geopackage_crs(db: sqlite3.Connection, srs_id: object) -> pyproj.CRS |
 def _read_geopackage_blobs(db: sqlite3.Connection, table: str, column: str, max_bytes: int) -> Iterator[Any]:
     """Yields the geometries of a table. They are a part of the file, so that they are not longer than it."""
     table_name, column_name = (name.replace('"', '""') for name in (str(table), str(column)))
+
     total = 0
     for (blob,) in db.execute(f'SELECT "{column_name}" FROM "{table_name}"'):
         if blob is None:

@@ -81,7 +81,7 @@ class LeaveOneOut(NamedTuple):
 def compute_activation(network: GeoNetwork, images: Tensor, mask: Tensor, cell: int | None = None) -> Activation:
     """Computes the maps of the views of one place for a cell. The network must be in evaluation mode.
 
-    Takes views (4, 3, H, W) uint8, and a mask (4,) of those that are present, at least one. `cell` is the class to
+    Takes views (4, 3, H, W) uint8, and a mask (4,) of the views present, at least one. `cell` is the class to
     explain, None for the most probable one. Raises CheckpointError if the head has no cells.
     """
     last_map = network.backbone.find_last_map(images)

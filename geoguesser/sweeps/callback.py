@@ -18,6 +18,7 @@ from omegaconf import DictConfig, OmegaConf, read_write
 from geoguesser.errors import ConfigError, GeoguesserError, first_line
 from geoguesser.sweeps.folder import COMMAND_VARIABLE, SweepFolder, get_group
 from geoguesser.system.files import refuse_links
+from geoguesser.system.secret_values import format_for_terminal
 
 log = logging.getLogger(__name__)
 
@@ -33,7 +34,7 @@ class SweepStart(Callback):
         try:
             refuse_links(Path(str(config.hydra.run.dir)).absolute())
         except GeoguesserError as error:
-            sys.exit(f"error: {error}")
+            sys.exit(format_for_terminal(f"error: {error}"))
 
     def on_multirun_start(self, config: DictConfig, **kwargs: Any) -> None:
         """Starts the command in the sweep's folder, and continues the study of an earlier search."""
@@ -47,7 +48,7 @@ class SweepStart(Callback):
                 resume_optuna_study(config.hydra.sweeper)
         except (GeoguesserError, OSError) as error:
             # Hydra turns exceptions of a callback into warnings, so that only an exit ends the command.
-            sys.exit(f"error: {error}")
+            sys.exit(format_for_terminal(f"error: {error}"))
 
 
 def check_sweep_name(name: Any) -> str:

@@ -11,11 +11,10 @@ from geoguesser.system.files import write_text
 from geoguesser.system.received_files import read_yaml
 
 
-def redact_hydra_files(folder: Path) -> None:
-    """Replaces secret values in Hydra's files of a run folder, and of the sweep folder that holds it."""
-    for file in (*folder.glob(".hydra/*.yaml"), folder.parent / "multirun.yaml"):
-        if not file.is_file():
-            continue
+def redact_hydra_files(folder: Path, *, in_sweep: bool) -> None:
+    """Replaces secret values in Hydra's files of a run folder and, if it is a job's, of its sweep folder."""
+    sweep_files = folder.parent.glob("multirun.yaml") if in_sweep else ()
+    for file in (*folder.glob(".hydra/*.yaml"), *sweep_files):
         recorded = read_yaml(file)
         public = remove_secrets(recorded)
         if public != recorded:

@@ -159,7 +159,7 @@ def write_csv(path: Path, table: pd.DataFrame, *, for_people: bool = False) -> N
     """Writes a table as CSV atomically, without its index; numbers have 7 decimals (about 1 cm of latitude).
 
     In a table `for_people`, which spreadsheets open, a quote precedes texts that a spreadsheet would run as a
-    formula: those that start with =, +, -, @, a tab or a line break (OWASP, "CSV Injection"). Numbers stay.
+    formula because they start with =, +, -, @, a tab or a line break (OWASP, "CSV Injection"). Numbers stay.
     """
     if for_people:
         texts = table.select_dtypes(include=["object", "string"])

@@ -113,6 +113,7 @@ def read_yaml(file: Path) -> Any:
     Errors as in `read_received`, and DataError if the file is not YAML, has aliases, or is nested deeply.
     """
     data = read_received(file, MAX_YAML_BYTES)
+
     depth = 0
     try:
         # The parser yields events without recursion and before any value is made.
@@ -123,6 +124,7 @@ def read_yaml(file: Path) -> Any:
                 raise DataError.at(str(file), "must have no YAML aliases", found=f"*{event.anchor}")
             if depth > MAX_DEPTH:
                 raise DataError.at(str(file), f"must be nested at most {MAX_DEPTH} levels deep")
+
         return yaml.load(data, Loader=YAML_LOADER)
     except (yaml.YAMLError, UnicodeDecodeError, ValueError) as error:
         if isinstance(error, DataError):
@@ -150,6 +152,7 @@ def check_nesting(value: Any, max_depth: int, max_values: int | None = None) -> 
                 children.extend(item.values() if isinstance(item, dict) else item)
             if max_values is not None and count + len(children) > max_values:
                 raise ValueError(f"holds more than {max_values:,} values")
+
         if not children:
             return
         level, count = children, count + len(children)

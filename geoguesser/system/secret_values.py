@@ -48,9 +48,14 @@ def redact(text: str) -> str:
     ).redact(text)
 
 
+def format_for_terminal(text: object) -> str:
+    """Returns a text without secrets of the environment, in which no character controls the terminal."""
+    return escape_unprintable(redact(str(text)))
+
+
 def redact_record(record: logging.LogRecord) -> bool:
-    """Filter for log handlers: redacts a message as `redact` does, and escapes what would control a terminal."""
-    record.msg, record.args = escape_unprintable(redact(record.getMessage())), None
+    """Filter for log handlers: passes the message of a record through `format_for_terminal`."""
+    record.msg, record.args = format_for_terminal(record.getMessage()), None
     return True
 
 

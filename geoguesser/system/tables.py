@@ -1,4 +1,4 @@
-"""Tables that somebody else may have made: CSV and Parquet, with bounds on what they become in memory."""
+"""Tables that somebody else may have made: CSV and Parquet, with bounds on their size in memory."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ from geoguesser.system.received_files import open_regular
 
 MAX_FILE_BYTES = 2**32
 MAX_COLUMNS = 1000
-# A Parquet file may take this much in memory, and more in proportion to its own size.
-MIN_PARQUET_BYTES, MAX_PARQUET_RATIO = 2**27, 16
+# A file may take this much in memory, and more in proportion to its own size.
+SPARE_BYTES, MAX_RATIO = 2**27, 16
 MAX_FOOTER_BYTES = 2**23
 # Levels of structs and lists in a footer; the format has seven.
 MAX_DEPTH = 12
@@ -53,7 +53,7 @@ def read_csv(file: Path, *, sep: str = ",", **options: Any) -> pd.DataFrame:
         size, lines = stream.seek(0), 0
         while block := stream.read(2**24):
             size, lines = size + len(block), lines + block.count(b"\n") + block.count(b"\r")
-        _check_memory(8 * columns * lines, MIN_PARQUET_BYTES + MAX_PARQUET_RATIO * size)
+        _check_memory(8 * columns * lines, SPARE_BYTES + MAX_RATIO * size)
         stream.seek(0)
         return pd.read_csv(stream, sep=sep, **options)
 
@@ -70,7 +70,7 @@ def read_parquet(file: Path) -> pd.DataFrame:
 
     with open_regular(file, MAX_FILE_BYTES) as stream:
         file_bytes = stream.seek(0, io.SEEK_END)
-        max_bytes = MIN_PARQUET_BYTES + MAX_PARQUET_RATIO * file_bytes
+        max_bytes = SPARE_BYTES + MAX_RATIO * file_bytes
         try:
             schema = pq.read_schema(stream)
             if len(set(schema.names)) < len(schema.names):
@@ -139,6 +139,7 @@ def _read_chunks(stream: IO[bytes], file_bytes: int) -> tuple[list[dict[int, Any
     length = int.from_bytes(stream.read(4), "little")
     if length > min(MAX_FOOTER_BYTES, file_bytes - 8):
         raise ValueError("holds a damaged footer")
+
     stream.seek(file_bytes - 8 - length)
     try:
         groups = _read_struct(stream.read(length), 0)[0].get(4, [])
@@ -157,6 +158,7 @@ def _sum_pages(stream: IO[bytes], chunk: dict[int, Any], max_bytes: int) -> int:
         position, dictionary = chunk[9], chunk.get(11) or 0
         position = dictionary if 0 < dictionary < position else position
         end = position + chunk[7]
+
         while position < end:
             stream.seek(position)
             header, length = _read_struct(stream.read(PAGE_HEAD_BYTES), 0)
@@ -186,6 +188,7 @@ def _read_struct(data: bytes, position: int, depth: int = 0) -> tuple[dict[int, 
             number, position = _read_varint(data, position)
             step = (number >> 1 ^ -(number & 1)) - field
         field += step
+
         if kind in (1, 2):
             fields[field] = kind == 1
         else:

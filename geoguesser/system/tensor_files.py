@@ -179,6 +179,7 @@ def _check_torch_archive(stream: IO[bytes]) -> None:
         if len(pickles) != 1 or pickles[0].file_size > MAX_PICKLE_BYTES:
             raise ValueError("it was written by another program")
         data = archive.read(pickles[0])
+
     try:
         value = _DryUnpickler(data, sizes).load()
     except ValueError:
@@ -198,7 +199,7 @@ class _TensorOutline:
 
 
 class _DryUnpickler(pickle._Unpickler):
-    """Reads the pickle of `torch.save` without torch, and refuses what is no tensor and no plain value.
+    """Reads the pickle of `torch.save` without torch, and refuses everything but tensors and plain values.
 
     It is the version of Python's library in Python: the one in C takes memory by the numbers in the file.
     """
@@ -215,6 +216,7 @@ class _DryUnpickler(pickle._Unpickler):
             return name
         if module == "torch" and isinstance(getattr(torch, name, None), torch.dtype):
             return None
+
         functions: dict[str, Callable[..., Any]] = {
             "collections.OrderedDict": _make_dict,
             "torch._utils._rebuild_tensor_v2": self._check_tensor,
@@ -249,6 +251,7 @@ class _DryUnpickler(pickle._Unpickler):
             raise ValueError("it holds a damaged tensor")
         if not all(type(number) is int and 0 <= number < 2**63 for number in (offset, *size, *stride)):
             raise ValueError("it holds a damaged tensor")
+
         length = math.prod(size)
         last = offset + sum((count - 1) * step for count, step in zip(size, stride, strict=True))
         if length and (length > storage.length or last >= storage.length):

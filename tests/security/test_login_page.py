@@ -34,6 +34,8 @@ def test_the_token_opens_the_page(browser, width):
         page.keyboard.press("Enter")
         expect(page.get_by_role("alert")).to_have_text("This is not the token of this server.")
 
+        # Filling it before the browser has focused it would make the browser complain.
+        expect(page.get_by_label("Token")).to_be_focused()
         page.get_by_label("Token").fill(TOKEN)
         page.get_by_role("button", name="Log in").click()
         expect(page.locator("#about")).to_contain_text("Toyland")

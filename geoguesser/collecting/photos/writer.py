@@ -57,15 +57,15 @@ def decode_photo(data: bytes, shorter_side_px: int, where: str) -> ByteArray:
 
 
 def list_photos(folder: Path, out: Path, key: str) -> list[Path]:
-    """Lists all image files under a folder, sorted, without hidden files, links out of it, and files under `out`.
+    """Lists all image files under a folder, sorted, except hidden ones, links out, and those under `out`.
 
     Raises MissingFileError if the folder, `key` in the config, does not exist or contains no such file, and
     ConfigError if `out` is the folder itself.
     """
     if not folder.is_dir():
         raise MissingFileError.at(key, "must be a folder", found=str(folder))
-    out_folder = out.resolve()
-    if out_folder == folder.resolve():
+    root, out_folder = folder.resolve(), out.resolve()
+    if out_folder == root:
         raise ConfigError.at("out", "must not be the folder of the photos itself", found=str(out))
 
     paths = []
@@ -74,7 +74,7 @@ def list_photos(folder: Path, out: Path, key: str) -> list[Path]:
         is_image = path.suffix.lower() in (*SUFFIXES, *UNSUPPORTED_SUFFIXES)
         resolved = path.resolve()
         # Links out of the folder would publish other photos of this machine.
-        is_inside = resolved.is_relative_to(folder.resolve()) and out_folder not in resolved.parents
+        is_inside = resolved.is_relative_to(root) and out_folder not in resolved.parents
         if is_image and path.is_file() and not is_hidden and is_inside:
             paths.append(path)
     if not paths:

@@ -72,7 +72,7 @@ def record_provider(database: Database, name: str, view_settings: Mapping[str, A
 def record_plan(database: Database, coords_deg: FloatArray, settings: dict[str, Any]) -> int:
     """Writes a plan of (N, 2) points, or the points that a longer plan adds, to the database and to plan.csv.
 
-    `settings` are those that the plan was made with. Returns the number of new points. Raises ConfigError if the
+    `settings` are the settings of the plan. Returns the number of new points. Raises ConfigError if the
     plan does not begin with the points that are already in the database.
     """
     coords = np.round(coords_deg, 7)  # one centimetre

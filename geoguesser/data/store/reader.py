@@ -249,10 +249,12 @@ def _find_defect(manifest: dict[str, Any]) -> str:
     names += [shard for entry in images.values() for shard in entry["shards"]]
     if {len(entry["shards"]) for entry in images.values()} != {len(places)}:
         return "it names more shards for one size than for another"
+
     wrong = [name for name in names if not is_plain_name(name)]
     wrong += [key for key, entry in images.items() if ImageSpec(size=entry["size"], fit=entry["fit"]).name != key]
     if wrong:
         return f"it names {str(wrong[0])[:80]!r}, which is no file of a store"
+
     if not all(type(count) is int and 0 <= count < 2**48 for count in (*places, *manifest["files"].values())):
         return "it holds a size that is no size"
     return ""
