@@ -30,6 +30,8 @@ RESULT_COLUMNS = {
     "epochs": ("epochs",),
     "seconds": ("times", "total_s"),
 }
+# Columns of the table besides those of varied keys.
+COLUMNS = ("job", "state", *RESULT_COLUMNS, "error")
 # Group -> the group whose keys its choices set.
 GROUP_ALIASES = {"density": "grid"}
 MAX_ROWS = 40
@@ -128,7 +130,9 @@ def _make_console(*, stderr: bool) -> Console:
 
 
 def _get_key(override: str) -> str:
-    return override.partition("=")[0].lstrip("+~")
+    """Returns the key of an override, which is also its column; a key such as epochs is no result of that name."""
+    key = override.partition("=")[0].lstrip("+~")
+    return f"{key} (override)" if key in COLUMNS else key
 
 
 def _read_job(folder: Path) -> dict[str, Any]:
@@ -177,7 +181,7 @@ def _get_number(result: dict[str, Any], path: tuple[str, ...]) -> float | None:
     value: Any = result
     for name in path:
         value = value.get(name) if isinstance(value, dict) else None
-    return None if value is None else float(value)
+    return float(value) if isinstance(value, int | float) else None
 
 
 def _make_terminal_table(table: pd.DataFrame, varied: list[str]) -> Table:

@@ -77,6 +77,26 @@ def test_the_table_has_a_row_per_job_and_the_varied_keys(sweep: SweepFolder):
     assert read_width(sweep.path / "summary.png") == 1200
 
 
+def test_a_varied_key_with_the_name_of_a_result_has_a_column_of_its_own(tmp_path: Path):
+    """A sweep over epochs=10,20 ended with a traceback."""
+    sweep = SweepFolder.begin(tmp_path / "sweep")
+    for epochs in (10, 20):
+        folder = sweep.path / str(epochs)
+        (folder / ".hydra").mkdir(parents=True)
+        OmegaConf.save(OmegaConf.create([f"epochs={epochs}"]), folder / ".hydra/overrides.yaml")
+        result = {"val": {"error_km_mean": 40.0}, "test": {"error_km_mean": "damaged"}, "epochs": epochs - 3}
+        (folder / "result.json").write_text(json.dumps(result))
+        (folder / "status.json").write_text('{"state": "done"}')
+
+    summary = Summary.read(sweep)
+    summary.write()
+    summary.show()
+    table = pd.read_csv(sweep.path / "summary.csv")
+    assert table["epochs (override)"].tolist() == [10, 20]
+    assert table["epochs"].tolist() == [7, 17]
+    assert table["test_error_km_mean"].isna().all()
+
+
 def test_the_end_names_duplicates_and_failed_jobs(sweep: SweepFolder, capsys, monkeypatch):
     monkeypatch.setattr(command, "_started", [(sweep, "a sweep")])
     assert finish_sweep() == 1
