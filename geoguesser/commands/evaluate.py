@@ -48,6 +48,7 @@ from geoguesser.inference.predictions import Predictions, concatenate
 from geoguesser.inference.predictor import choose_device
 from geoguesser.reporting.evaluation import check_evaluation_folder, print_evaluation, write_evaluation
 from geoguesser.system.files import refuse_links
+from geoguesser.system.received_files import refuse_link
 from geoguesser.system.tables import read_csv
 
 log = logging.getLogger(__name__)
@@ -213,7 +214,7 @@ def _read_test(run: Any, region: Region) -> EvaluatedPlaces:
     if not file.is_file():
         raise MissingFileError.at(f"run={run}", "must be a folder with predictions_test.csv", remedy=USAGE)
     try:
-        table = read_csv(file, dtype={"uuid": str}).drop(columns="error_km")
+        table = read_csv(refuse_link(file), dtype={"uuid": str}).drop(columns="error_km")
     except (OSError, ValueError, KeyError) as error:
         raise DataError.at(
             str(file), f"must hold the predictions of a run's test ({first_line(error)})"

@@ -23,10 +23,11 @@ from geoguesser.runs.config_keys import SECRET
 from geoguesser.system.received_files import read_yaml
 
 # Keys that only the user's own command line and environment set: they run code, or send data somewhere.
-USER_KEYS = {"extensions", "logger.mode", "logger.project", "logger.entity"}
+USER_KEYS = {"extensions", "logger.mode", "logger.project", "logger.entity", "logger.capture_code"}
 CHOICE_PATTERN = re.compile(r"\w[\w.-]*")
 MAX_OVERRIDES = 1000
-MAX_LENGTH = 10_000
+# Characters of one override, and of all: Hydra parses some 10,000 in a second.
+MAX_LENGTH, MAX_TOTAL_LENGTH = 10_000, 2**16
 MAX_DEPTH = 16
 
 
@@ -46,6 +47,8 @@ def read_overrides(file: Path, arguments: Sequence[str]) -> list[str]:
     words = read_yaml(file)
     if not isinstance(words, list) or len(words) > MAX_OVERRIDES:
         raise DataError.at(str(file), f"must be a list of at most {MAX_OVERRIDES:,} overrides")
+    if sum(len(str(word)) for word in words) > MAX_TOTAL_LENGTH:
+        raise DataError.at(str(file), f"must have at most {MAX_TOTAL_LENGTH:,} characters")
 
     groups = {path.name for path in Path(conf_dir()).iterdir() if path.is_dir() and path.name != "hydra"}
     known = list_known_keys() | groups

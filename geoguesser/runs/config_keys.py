@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from geoguesser.data.sources.base import FOLDER_KEYS, source_from_config
-from geoguesser.system.secret_values import SECRET_NAME_PATTERN
+from geoguesser.system.secret_values import SECRET_NAME_PATTERN, redact
 
 # Config group -> its keys that do not affect results: names, loggers, number of workers. "" is the top level.
 KEYS_WITHOUT_EFFECT = {
@@ -23,6 +23,10 @@ PRIVATE_KEYS = FOLDER_KEYS | {"boundary", "weights", "init_from", "resume", "log
 # Replaces a secret value.
 SECRET = "(secret)"
 OVERRIDE_PATTERN = re.compile(r"[+~]*[\w./@]+=")
+# Secret key in an override: of the override itself, in a mapping, or in several overrides joined by commas.
+SECRET_OVERRIDE_PATTERN = re.compile(
+    rf"((?:^|[{{,])\s*[+~]*[\w./@]*(?:{SECRET_NAME_PATTERN.pattern})[\w./@]*\s*[=:]).*", re.IGNORECASE | re.DOTALL
+)
 
 # An absolute path, a path from a home folder, or a file URL. Inside a longer text a path follows a space, a quote,
 # an opening bracket or a separator. A slash before a space
@@ -43,7 +47,8 @@ def is_private(key: str) -> bool:
 def redact_config(config: Any) -> Any:
     """Returns a config without private keys: folders and files of the user's machine, and secrets.
 
-    Paths under other keys become `(a path)`. The data source of the config may declare more private keys.
+    Paths under other keys become `(a path)`, and secrets of the environment `***`. The data source of the config
+    may declare more private keys.
     """
     has_source = isinstance(config, Mapping) and isinstance(config.get("data"), Mapping)
     folder_keys = source_from_config(config).folder_keys if has_source else FOLDER_KEYS
@@ -54,7 +59,9 @@ def redact_config(config: Any) -> Any:
             return {key: visit(node[key]) for key in public}
         if isinstance(node, list | tuple):
             return [visit(item) for item in node]
-        return "(a path)" if isinstance(node, str) and has_path(node) else node
+        if isinstance(node, str):
+            return "(a path)" if has_path(node) else redact(node)
+        return node
 
     return visit(config)
 
@@ -72,7 +79,9 @@ def flatten_config(config: Mapping[str, Any], skip: Callable[[str], bool], prefi
 def remove_secrets(value: Any) -> Any:
     """Returns plain values for config.yaml, in which `(secret)` replaces the values of keys like `token`.
 
-    The same holds for overrides such as `+logger.api_key=VALUE`. Paths stay, because a run is resumed from them.
+    The same holds for overrides such as `+logger.api_key=VALUE`, from the first such key on. Secrets of the
+    environment become `***`: here, and not in the written text, in which `***` would need quotes. Paths stay,
+    because a run is resumed from them.
     """
     if isinstance(value, Mapping):
         return {
@@ -81,6 +90,6 @@ def remove_secrets(value: Any) -> Any:
         }
     if isinstance(value, list | tuple):
         return [remove_secrets(item) for item in value]
-    if isinstance(value, str) and (override := OVERRIDE_PATTERN.match(value)):
-        return f"{override[0]}{SECRET}" if SECRET_NAME_PATTERN.search(override[0]) else value
-    return value
+    if not isinstance(value, str):
+        return value
+    return redact(SECRET_OVERRIDE_PATTERN.sub(rf"\1{SECRET}", value) if OVERRIDE_PATTERN.match(value) else value)

@@ -174,6 +174,8 @@ def _make_unique(folders: list[Path], names: list[str]) -> list[str]:
 
 def _read_state(folder: Path) -> tuple[str, str] | None:
     """Returns state and reason of a run that is not finished; None for a finished run."""
+    if folder.is_symlink():
+        return "unreadable", "it is a link to another folder"
     file = folder / STATUS
     if not file.is_file():
         return "unreadable", f"it has no {STATUS}"

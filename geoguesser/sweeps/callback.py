@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 import os
+import secrets
 import sys
 from pathlib import Path
 from typing import Any
@@ -44,11 +45,23 @@ class SweepStart(Callback):
             folder.mkdir(parents=True, exist_ok=True)
             refuse_links(folder)
             _started[:] = [(SweepFolder.begin(folder), name)]
+            rename_submitit_folder(config.hydra.launcher)
             if config.hydra.sweeper.get("storage"):
                 resume_optuna_study(config.hydra.sweeper)
         except (GeoguesserError, OSError) as error:
             # Hydra turns exceptions of a callback into warnings, so that only an exit ends the command.
             sys.exit(format_for_terminal(f"error: {error}"))
+
+
+def rename_submitit_folder(launcher: DictConfig) -> None:
+    """Gives the files of submitit's jobs a folder with a random name, in place.
+
+    submitit unpickles results from it. In a sweep of somebody else, results may lie under the number of a job.
+    """
+    folder = launcher.get("submitit_folder")
+    if folder is not None:
+        with read_write(launcher):
+            launcher.submitit_folder = str(folder).replace("%j", f"{secrets.token_hex(8)}/%j")
 
 
 def check_sweep_name(name: Any) -> str:

@@ -186,17 +186,19 @@ def flush_to_disk(stream: IO[Any]) -> None:
 def refuse_links(folder: Path) -> None:
     """Checks a folder of earlier results before it is written to again.
 
-    A link in it would let this process overwrite or remove files elsewhere. W&B makes links below `wandb/`, where
-    each run writes to a new folder.
+    A link in it would let this process overwrite or remove files elsewhere, and a pipe in place of a log would
+    block it. W&B makes links below `wandb/`, where each run writes to a new folder.
 
     Raises:
-        StoreError: A file or folder in it, at any depth except below `wandb/`, is a symbolic link.
+        StoreError: Something in it, at any depth except below `wandb/`, is a symbolic link, a pipe or a device.
     """
     for parent, folders, files in os.walk(folder):
         for path in (Path(parent, name) for name in (*folders, *files)):
             if path.is_symlink():
                 remedy = "Replace it by the file or folder that it names."
                 raise StoreError.at(str(path), "must not be a symbolic link", remedy=remedy)
+            if not (path.is_file() or path.is_dir()):
+                raise StoreError.at(str(path), "must be a file or a folder", remedy="Remove it.")
         folders[:] = (name for name in folders if name != "wandb")
 
 

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import html
+import json
 import logging
 import os
 import re
 import traceback
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from urllib.parse import quote, quote_plus
 
 from geoguesser.errors import GeoguesserError
@@ -21,10 +24,10 @@ MIN_SECRET_LENGTH = 8
 
 
 class SecretRedactor:
-    """Replaces secret values in texts, also in their URL-encoded forms."""
+    """Replaces secret values in texts, also as URLs, JSON and HTML encode them, and line by line."""
 
     def __init__(self, values: Iterable[str] = ()) -> None:
-        forms = {form for value in values if value for form in (value, quote(value, safe=""), quote_plus(value))}
+        forms = {form for value in values if value for form in _list_forms(value)}
         # Longest first, so that no part of an encoded form remains.
         self._forms = sorted(forms, key=len, reverse=True)
 
@@ -37,15 +40,26 @@ class SecretRedactor:
         return any(form in text for form in self._forms)
 
 
+def _list_forms(value: str) -> Iterator[str]:
+    yield from (value, quote(value, safe=""), quote_plus(value), json.dumps(value)[1:-1], html.escape(value))
+    yield from (line for line in value.splitlines() if len(line) >= MIN_SECRET_LENGTH)
+
+
 def redact(text: str) -> str:
     """Returns a text without the values of environment variables whose names look secret.
 
-    Values shorter than `MIN_SECRET_LENGTH` and absolute paths, which name the file of a secret, stay.
+    Values shorter than `MIN_SECRET_LENGTH` stay, and paths, which name the file of a secret.
     """
-    values = (value for name, value in os.environ.items() if SECRET_NAME_PATTERN.search(name))
-    return SecretRedactor(
-        value for value in values if len(value) >= MIN_SECRET_LENGTH and not os.path.isabs(value)
-    ).redact(text)
+    values = (value for name, value in os.environ.items() if _is_secret(name, value))
+    return SecretRedactor(values).redact(text)
+
+
+def _is_secret(name: str, value: str) -> bool:
+    if SECRET_NAME_PATTERN.search(name) is None or len(value) < MIN_SECRET_LENGTH:
+        return False
+    # A secret in base64 can begin as an absolute path does.
+    names_path = name.upper().endswith(("FILE", "PATH", "DIR")) or Path(value).exists()
+    return not (os.path.isabs(value) and names_path)
 
 
 def format_for_terminal(text: object) -> str:

@@ -18,6 +18,7 @@ import pandas as pd
 from pytorch_lightning.loggers import Logger, WandbLogger
 
 from geoguesser.errors import GeoguesserError, check_bool, check_choice, check_number, first_line
+from geoguesser.system.secret_values import redact
 from geoguesser.tracking.loggers import Outcome, RunLogger
 from geoguesser.tracking.wandb_columns import (
     choose_summary_statistic,
@@ -91,7 +92,7 @@ class WandbRunLogger(RunLogger):
 
         more_tags = [tags] if isinstance(tags, str) else list(tags or [])
         self.init_options = {
-            "name": str(config.get("name") or make_run_name(overrides, choices, name)),
+            "name": redact(str(config.get("name") or make_run_name(overrides, choices, name))),
             "project": project,
             "entity": entity,
             # WANDB_SWEEP_ID is set by the agent of W&B's own sweeps.

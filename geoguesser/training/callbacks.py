@@ -8,6 +8,7 @@ and `best.ckpt` to the best validation up to then.
 from __future__ import annotations
 
 import csv
+import io
 import math
 import os
 import shutil
@@ -20,10 +21,13 @@ import pytorch_lightning as pl
 import torch
 from pytorch_lightning.callbacks import Callback, ModelCheckpoint
 
-from geoguesser.errors import CheckpointError, check_int
+from geoguesser.errors import CheckpointError, DataError, check_int, first_line
 from geoguesser.system.files import open_replacement, replace_file
-from geoguesser.system.received_files import is_plain_name
+from geoguesser.system.received_files import is_plain_name, read_received
 from geoguesser.training.module import MONITOR
+
+# A row of metrics.csv has some 200 bytes.
+MAX_CSV_BYTES = 2**26
 
 
 class NamedCheckpoint(ModelCheckpoint):
@@ -162,10 +166,14 @@ class MetricsCsv(Callback):
         """Reads the rows of the epochs before a resume, whose seconds are added to those of this run."""
         self.started = time.perf_counter()
         if self.path.exists():
-            with self.path.open(newline="") as file:
-                self.rows = [row for row in csv.DictReader(file) if int(row["epoch"]) < trainer.current_epoch]
-            if self.rows:
-                self.started -= float(self.rows[-1]["seconds"])
+            try:
+                text = read_received(self.path, MAX_CSV_BYTES).decode()
+                rows = csv.DictReader(io.StringIO(text, newline=""))
+                self.rows = [row for row in rows if int(row["epoch"]) < trainer.current_epoch]
+                self.started -= float(self.rows[-1]["seconds"]) if self.rows else 0.0
+            except (ValueError, TypeError, KeyError, csv.Error) as error:
+                rule = f"must be the metrics of a run ({first_line(error)})"
+                raise DataError.at(str(self.path), rule) from error
 
     def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         if trainer.sanity_checking:

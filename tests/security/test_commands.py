@@ -44,6 +44,9 @@ ON_RUNS = {
 }
 ATTACKED_RUNS = ("config", "bomb", "overrides", "links")
 COMMANDS = {
+    # Before a resume, which writes the config anew.
+    "compare_region": ["compare", "runs=[config]", "out=region.html", "pictures=false"],
+} | {
     f"{name}_{run}": [word.format(run=run) for word in words]
     for run in ATTACKED_RUNS
     for name, words in ON_RUNS.items()
@@ -51,7 +54,6 @@ COMMANDS = {
     "sweep_config": ["train", *SWEEP, "hydra.sweep.dir=sweep_config"],
     "sweep_bomb": ["train", *SWEEP, "hydra.sweep.dir=sweep_bomb"],
     "sweep_links": ["train", *SWEEP, "hydra.sweep.dir=sweep_links"],
-    "compare_region": ["compare", "runs=[config]", "out=region.html", "pictures=false"],
     "compare_sweep": ["compare", "runs=[sweep_config]", "out=sweep.html", "pictures=false"],
 }  # fmt: skip
 

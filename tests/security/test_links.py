@@ -2,16 +2,25 @@
 
 from __future__ import annotations
 
+import os
+import re
 from pathlib import Path
+from types import SimpleNamespace
 
+import numpy as np
 import pytest
 from conftest import TINY, command
+from omegaconf import OmegaConf
+from support.run_folders import make_places, write_run
 
-from geoguesser.errors import CheckpointError, StoreError
+from geoguesser.commands.recorded_config import read_config
+from geoguesser.errors import CheckpointError, DataError, StoreError
+from geoguesser.runs.run_folder import read_runs
+from geoguesser.sweeps.callback import rename_submitit_folder
 from geoguesser.sweeps.folder import clear_folder
 from geoguesser.system.files import refuse_links, replace_folder, write_text
 from geoguesser.tracking.wandb_run import remove_empty_records
-from geoguesser.training.callbacks import BestCheckpoint
+from geoguesser.training.callbacks import BestCheckpoint, MetricsCsv
 
 
 @pytest.fixture
@@ -31,6 +40,37 @@ def test_a_link_at_any_depth_is_refused_by_name(tmp_path: Path, outside: Path, n
     link.symlink_to(outside)
     with pytest.raises(StoreError, match=f"{name} must not be a symbolic link"):
         refuse_links(tmp_path / "run")
+
+
+def test_a_pipe_in_place_of_a_log_is_refused(tmp_path: Path):
+    os.mkfifo(tmp_path / "train.log")
+    with pytest.raises(StoreError, match=r"train\.log must be a file or a folder"):
+        refuse_links(tmp_path)
+
+
+def test_a_job_that_is_a_link_to_another_folder_is_not_compared(tmp_path: Path):
+    places = make_places(5)
+    write_run(tmp_path / "sweep" / "a", places, np.ones(5))
+    (tmp_path / "sweep" / "b").symlink_to(write_run(tmp_path / "private" / "run", places, np.ones(5)))
+    runs, unused = read_runs([str(tmp_path / "sweep")], read_config)
+    assert [run.name for run in runs] == ["sweep/a"]
+    assert [(run.name, run.reason) for run in unused] == [("sweep/b", "it is a link to another folder")]
+
+
+@pytest.mark.parametrize("content", ["epoch,seconds\nx,1\n", "epoch\n1\n", "epoch,seconds\n1," + 200_000 * "1"])
+def test_damaged_metrics_of_a_resumed_run_are_named(tmp_path: Path, content: str):
+    (tmp_path / "metrics.csv").write_text(content)
+    trainer = SimpleNamespace(current_epoch=5)
+    with pytest.raises(DataError, match=r"metrics\.csv must be the metrics of a run"):
+        MetricsCsv(tmp_path / "metrics.csv").on_train_start(trainer, None)
+
+
+def test_results_of_submitit_are_read_from_a_folder_of_a_random_name():
+    launcher = OmegaConf.create({"submitit_folder": "sweep/.submitit/%j"})
+    rename_submitit_folder(launcher)
+    assert re.fullmatch(r"sweep/\.submitit/[0-9a-f]{16}/%j", launcher.submitit_folder)
+    rename_submitit_folder(other := OmegaConf.create({"n_jobs": 2}))
+    assert other == {"n_jobs": 2}
 
 
 def test_the_links_that_wandb_makes_stay(tmp_path: Path, outside: Path):

@@ -114,7 +114,7 @@ def test_choices_and_plain_values_are_applied(tmp_path: Path, word: str):
 @pytest.mark.parametrize(
     "word",
     ["logger.mode=online", "logger.entity=attacker", "+logger={mode: online}", "extensions=[planted]",
-     "logger.project=p", "+logger.api_key=(secret)"],
+     "logger.project=p", "logger.capture_code=true", "+logger.api_key=(secret)"],
 )  # fmt: skip
 def test_what_runs_code_or_sends_data_is_only_shown(tmp_path: Path, planted: Path, capsys, word: str):
     file = write_overrides(tmp_path, [word, "seed=3"])
@@ -145,7 +145,9 @@ def test_any_text_is_applied_unchanged_or_refused(text: str):
         assert all("_target_" not in word and "${" not in word and not word.startswith("-") for word in words)
 
 
-@pytest.mark.parametrize("content", ["seed: 3", "3", f"[{'a,' * 1001}]", "- &a [1]\n- *a"])
+@pytest.mark.parametrize(
+    "content", [f"[{','.join(20 * [9_000 * 'x'])}]", "seed: 3", "3", f"[{'a,' * 1001}]", "- &a [1]\n- *a"]
+)
 def test_overrides_that_are_no_list_of_words_are_refused(tmp_path: Path, content: str):
     file = tmp_path / "overrides.yaml"
     file.write_text(content)

@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import html
+import json
 import logging
+import os
 from pathlib import Path
 
 import pandas as pd
 import pytest
 from conftest import TINY, command
+from omegaconf import OmegaConf
 
-from geoguesser.runs.config_keys import remove_secrets
+from geoguesser.runs.config_keys import redact_config, remove_secrets
 from geoguesser.system.files import write_csv, write_json, write_text
 from geoguesser.system.log_filters import filter_logs
+from geoguesser.system.received_files import read_yaml
 from geoguesser.system.secret_values import redact
 
 TOKEN = "planted/secret+value"
@@ -56,6 +61,37 @@ def test_keys_and_overrides_with_secret_names_are_hidden():
         "token": "(secret)",
         "list": ["+logger.api_key=(secret)", "++a.token=(secret)", "seed=3", "key", "data.roots=[key=3]"],
     }
+
+
+def test_secrets_in_mappings_and_joined_overrides_are_hidden():
+    overrides = ["+split={shares: [1], api_key: abc, x: 1}", "+a=1,+split.token=abc,seed=2"]
+    assert remove_secrets(overrides) == [
+        "+split={shares: [1], api_key:(secret)",
+        "+a=1,+split.token=(secret)",
+    ]
+
+
+def test_redacted_values_are_quoted_in_yaml(tmp_path: Path):
+    """`name: ***` is an alias of YAML, so that neither compare nor report could read the run."""
+    public = remove_secrets({"seed": 3, "name": TOKEN, "list": [f"name={TOKEN}"]})
+    write_text(tmp_path / "config.yaml", OmegaConf.to_yaml(OmegaConf.create(public)))
+    assert read_yaml(tmp_path / "config.yaml") == {"seed": 3, "name": "***", "list": ["name=***"]}
+
+
+def test_checkpoints_and_wandb_get_no_secret_of_the_environment():
+    assert redact_config({"name": TOKEN, "split": {"column": TOKEN}}) == {
+        "name": "***",
+        "split": {"column": "***"},
+    }
+
+
+def test_secrets_of_several_lines_and_those_that_begin_as_paths_are_redacted(monkeypatch):
+    monkeypatch.setenv("PLANTED_KEY", 'first line\nsecond <&"line')
+    monkeypatch.setenv("PLANTED_SECRET", "/abcdEFGH1234secret")
+    monkeypatch.setenv("PLANTED_PASSWORD_PATH", "/no/such/folder")
+    text = json.dumps(os.environ["PLANTED_KEY"]) + html.escape(os.environ["PLANTED_KEY"]) + 'a\n  second <&"line'
+    assert redact(text) == '"***"***a\n  ***'
+    assert redact("/abcdEFGH1234secret /no/such/folder") == "*** /no/such/folder"
 
 
 @pytest.mark.parametrize("sweep", [False, pytest.param(True, marks=pytest.mark.slow)], ids=["run", "sweep"])
